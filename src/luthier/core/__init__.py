@@ -1,0 +1,1 @@
+"""The ground everything stands on: records, artefact folders, tables, statistics, errors. Imports no torch."""

@@ -1,0 +1,53 @@
+"""The one source of randomness of the generator: every draw is counted in bits."""
+
+from collections.abc import Sequence
+from math import log2
+from random import Random
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class Choices:
+    """Draws from a seeded stream and adds up -log2 p of everything drawn (`bits`).
+
+    Only `Random.random` is used: its sequence for a seed is guaranteed not to change between Python versions.
+    """
+
+    def __init__(self, rng: Random) -> None:
+        self._random = rng.random
+        self.bits = 0.0
+
+    def number(self, low: int, high: int) -> int:
+        """A whole number from low to high, both included, all equally likely."""
+        count = high - low + 1
+        self.bits += log2(count)
+        return low + int(self._random() * count)
+
+    def pick(self, options: Sequence[T]) -> T:
+        """One of the options, all equally likely."""
+        count = len(options)
+        self.bits += log2(count)
+        return options[int(self._random() * count)]
+
+    def maybe(self, p: float = 0.5) -> bool:
+        """True with probability p (0 < p < 1)."""
+        true = self._random() < p
+        self.bits -= log2(p if true else 1 - p)
+        return true
+
+    def weighted(self, options: dict[T, float]) -> T:
+        """One key, with a probability in proportion to its (positive) value."""
+        total = sum(options.values())
+        left = self._random() * total
+        for option, weight in options.items():
+            left -= weight
+            if left < 0:
+                break
+        self.bits -= log2(weight / total)
+        return option
+
+    def sample(self, options: Sequence[T], k: int) -> list[T]:
+        """k different options in random order."""
+        left = list(options)
+        return [left.pop(self.number(0, len(left) - 1)) for _ in range(k)]

@@ -1,0 +1,194 @@
+"""Two-person dialogues with summaries, from scenario families written as data in `families/*.txt`.
+
+A family has a protagonist P and another person Q; who speaks first is #Person1#. Its lines:
+
+    # title | register        register: s service, f friends, h home, w work, n neighbours and strangers
+    slot: values              see `template`
+    P: words   Q: words       the turns; two neighbouring turns of one speaker become one
+    ?Q: words  ?P: words      turns that may be left out (neighbouring ones together)
+    = clause                  the head of the summary (several lines: alternatives), no full stop
+    > mood                    an outcome: + good for P, - bad for P, = neither; its turns follow
+    : clause                  how the summary tells this outcome (several lines: alternatives)
+
+Openings and closings are shared by all families of a register; common words have shared synonyms.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
+
+from luthier.data.builtin.choices import Choices
+from luthier.data.builtin.template import Draw, SlotList, Template, parse, parse_slot, polish, read, shared
+
+TRAINING = (
+    "shop", "service", "school", "travel", "health", "home", "family", "work", "office", "food", "hobby",
+    "money", "neighbours", "animals", "technology", "town", "friends", "events",
+)
+HELD_OUT = ("heldout",)
+
+SPOKEN = {
+    "could you please": "[could you please|can you please|would you please]",
+    "could you": "[could you|can you|would you]",
+    "I would like to": "[I'd like to|I would like to|I want to]",
+    "I think": "[I think|I believe|I guess]",
+    "because": "[because|because|since]",
+    "how about": "[how about|what about]",
+    "maybe": "[maybe|perhaps]",
+    "I am afraid": "[I'm afraid|I'm sorry, but|unfortunately]",
+    "of course": "[of course|certainly|sure]",
+    "I can't": "[I can't|I cannot]",
+}
+TOLD = {
+    "because": "[because|because|since|as]",
+    "asks Q to": "[asks Q to|asks Q to|wants Q to|would like Q to]",
+    "asks P to": "[asks P to|asks P to|wants P to|would like P to]",
+    "wants to": "[wants to|would like to|hopes to]",
+    "agrees to": "[agrees to|is willing to|promises to]",
+    "offers to": "[offers to|is ready to]",
+    "advises P to": "[advises P to|tells P to|recommends P to]",
+    "cannot": "[cannot|can't|is not able to]",
+    "complains that": "[complains that|complains to Q that|is unhappy because]",
+    "tells Q that": "[tells Q that|tells Q|says that|informs Q that]",
+    "tells P that": "[tells P that|tells P|says that|informs P that]",
+    "decides to": "[decides to|chooses to]",
+    "they agree to": "[they agree to|they decide to|P and Q agree to|P and Q decide to]",
+    "refuses": "[refuses|says no]",
+}
+_SPOKEN = re.compile(r"\b(" + "|".join(sorted(map(re.escape, SPOKEN), key=len, reverse=True)) + r")\b")
+_TOLD = re.compile(r"\b(" + "|".join(sorted(map(re.escape, TOLD), key=len, reverse=True)) + r")\b")
+_PERSON = re.compile(r"\b[PQ]\b")
+
+Line = tuple[str, Template, bool]  # speaker, words, may be left out
+
+
+@dataclass
+class Outcome:
+    """One way a scenario may end: its mood, its last turns and how the summary tells it."""
+
+    mood: str
+    lines: list[Line] = field(default_factory=list)
+    told: list[Template] = field(default_factory=list)
+
+
+@dataclass
+class Family:
+    """One hidden scenario, parsed."""
+
+    title: str
+    register: str
+    slots: dict[str, SlotList] = field(default_factory=dict)
+    lines: list[Line] = field(default_factory=list)
+    heads: list[Template] = field(default_factory=list)
+    outcomes: list[Outcome] = field(default_factory=list)
+
+
+def parse_family(lines: list[str]) -> Family:
+    """The family written in `lines`, whose first is its title."""
+    common = shared()
+    title, register = lines[0][1:].split("|")
+    family = Family(title.strip(), register.strip())
+    for line in lines[1:]:
+        if line[0] == ">":
+            family.outcomes.append(Outcome(line[1:].strip()))
+        elif line[0] in "=:":
+            told = parse(_TOLD.sub(lambda m: TOLD[m[0]], line[1:].strip()), common.phrases)
+            (family.outcomes[-1].told if line[0] == ":" else family.heads).append(told)
+        elif turn := re.match(r"(\??)([PQ]): *(.*)", line):
+            words = parse(_SPOKEN.sub(lambda m: SPOKEN[m[0]], turn[3]), common.phrases)
+            into = family.outcomes[-1].lines if family.outcomes else family.lines
+            into.append((turn[2], words, bool(turn[1])))
+        else:
+            name, values = line.split(":", 1)
+            family.slots[name.strip()] = parse_slot(values.strip(), common.values)
+    family.slots = {**{name: SlotList(values, name) for name, values in common.values.items()}, **family.slots}
+    return family
+
+
+@cache
+def families(held_out: bool = False) -> list[Family]:
+    """All training families, or all held-out ones."""
+    found = []
+    for name in HELD_OUT if held_out else TRAINING:
+        block: list[str] = []
+        for line in [*read(name), "#"]:
+            if line.startswith("#") and block:
+                found.append(parse_family(block))
+                block = []
+            block.append(line)
+    return found
+
+
+@cache
+def _exchanges(file: str) -> dict[str, list[list[Line]]]:
+    """Openings or closings by key: each a few turns, written `P: words // Q: words`."""
+    found: dict[str, list[list[Line]]] = {}
+    for line in read(file):
+        key, text = line.split(" ", 1)
+        turns = [turn.strip().split(":", 1) for turn in text.split("//")]
+        lines = [(who, parse(words.strip(), shared().phrases), False) for who, words in turns]
+        found.setdefault(key, []).append(lines)
+    return found
+
+
+def _speak(draw: Draw, lines: list[Line]) -> list[tuple[str, str]]:
+    """The turns as (speaker, words); optional neighbours are kept or left out together."""
+    turns, kept, before = [], True, False
+    for who, words, optional in lines:
+        if optional and not before:
+            kept = draw.choices.maybe(0.6)
+        before = optional
+        if kept or not optional:
+            turns.append((who, draw.render(words)))
+    return turns
+
+
+def _merge(turns: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The turns with neighbours of one speaker joined."""
+    merged: list[tuple[str, str]] = []
+    for who, words in turns:
+        if merged and merged[-1][0] == who:
+            merged[-1] = (who, f"{merged[-1][1]} {words}".strip())
+        elif words:
+            merged.append((who, words))
+    return merged
+
+
+def _summary(draw: Draw, family: Family, outcome: Outcome) -> str:
+    """Head and outcome as two sentences, or as one when both are short."""
+    head = draw.render(draw.choices.pick(family.heads))
+    told = draw.render(draw.choices.pick(outcome.told))
+    if len(head) + len(told) < 150 and draw.choices.maybe(0.35):
+        return f"{head}, {'but' if outcome.mood == '-' else 'and'} {told}."
+    return f"{head}. {told}."
+
+
+def dialogue(family: Family, choices: Choices) -> tuple[str, str]:
+    """A (dialogue, summary) pair of the family, with #Person1# the one who speaks first."""
+    draw = Draw(choices, family.slots)
+    outcome = choices.pick(family.outcomes)
+    body = _speak(draw, family.lines) + _speak(draw, outcome.lines)
+    words = sum(len(text.split()) for _, text in body)
+    opening: list[tuple[str, str]] = []
+    if choices.maybe(0.9 if words < 60 else 0.6 if words < 85 else 0.3):
+        opening = _speak(draw, choices.pick(_exchanges("openings")[family.register]))
+    last = body[-1][0]
+    closing = []
+    if choices.maybe(0.8 if words < 85 else 0.5):
+        key = f"{family.register}{'Q' if last == 'P' else 'P'}{outcome.mood}"
+        closing = _speak(draw, choices.pick(_exchanges("closings")[key]))
+    turns = _merge(opening + body + closing)
+    first = turns[0][0]
+    person = {who: "#Person1#" if who == first else "#Person2#" for who in "PQ"}
+    text = "\n".join(f"{person[who]}: {words}" for who, words in turns)
+    summary = _PERSON.sub(lambda m: person[m[0]], _summary(draw, family, outcome))
+    return polish(text), polish(summary)
+
+
+def dialogue_rows(choices: Choices, held_out: bool = False) -> Iterator[dict]:
+    """Endless rows {dialogue, summary, scenario}."""
+    pool = families(held_out)
+    while True:
+        family = choices.pick(pool)
+        text, summary = dialogue(family, choices)
+        yield {"dialogue": text, "summary": summary, "scenario": family.title}

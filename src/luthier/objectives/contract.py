@@ -1,0 +1,91 @@
+"""The objective contract: what an objective is given, and what it gives back.
+
+Terms are sums. The loop divides each by its own count over all micro-batches of the step, so that accumulation,
+packing and world size cannot change the result.
+
+Shapes: N labelled positions of a batch, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel
+from torch import Tensor
+
+from luthier.core.shards import Example
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One micro-batch, on its device.
+
+    `inputs` are the model's forward arguments. `where` (N,) are the positions of the output sequence (flattened,
+    row-major) whose hidden state must say `labels` (N,); only these reach the output layer. `owner` (N,) is the
+    index into `rows` of the example each label belongs to, and `rows` are the examples' rows in their shard.
+    `lengths` (examples,) is given when the sequences lie end to end in one row (the padding-free path).
+    """
+
+    inputs: dict[str, Tensor]
+    where: Tensor
+    labels: Tensor
+    owner: Tensor
+    rows: tuple[int, ...]
+    tokens: int  # real ones, padding not counted
+    lengths: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What the forward pass gave: `logits` (N, V) at the labelled positions."""
+
+    logits: Tensor
+
+
+@dataclass(frozen=True)
+class Term:
+    """One term of a loss: a sum over what it counts, and how much it weighs in the total."""
+
+    sum: Tensor
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class LossOutput:
+    """The terms of a loss, by the name under which `counts` counts them, and sums worth logging."""
+
+    terms: Mapping[str, Term]
+    metrics: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The token ids an objective may need to build its examples."""
+
+    stop: int  # ends an answer
+    encoder_decoder: bool
+    sentinels: tuple[int, ...] = ()  # T5's <extra_id_0>, <extra_id_1>, ...
+
+
+def unchanged(example: Example, config: BaseModel, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
+    """The example as it stands."""
+    return example
+
+
+@dataclass(frozen=True)
+class Objective:
+    """An entry of the table.
+
+    `needs` names what the loop must provide (so far only labels). `counts` tells from a batch, before any forward
+    pass, what each term is divided by. `example` may rewrite an example each time it is drawn (span corruption);
+    its generator depends only on seed, epoch and row, so that a resumed run draws the same.
+    """
+
+    config: type[BaseModel]
+    counts: Callable[[Batch], dict[str, int]]
+    loss: Callable[[Outputs, Batch, Any], LossOutput]
+    needs: frozenset[str] = frozenset({"labels"})
+    example: Callable[[Example, Any, Vocabulary, np.random.Generator], Example] = unchanged

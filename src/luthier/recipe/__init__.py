@@ -1,0 +1,1 @@
+"""The typed recipe: `schema` (what may be written), `load` (YAML, overrides, errors that teach). Imports no torch."""

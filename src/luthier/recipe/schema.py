@@ -1,0 +1,219 @@
+"""What a recipe may say. Every key is consumed somewhere; its docstring says what it does and in which unit."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field, field_validator, model_validator
+
+from luthier.recipe.values import Frozen, Named, Number, Share, SplitSize
+
+Layout = Literal["auto", "prompt-completion", "messages", "alpaca", "text"]
+
+
+class _Documented(Frozen):
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+
+class Model(_Documented):
+    """The base to start from."""
+
+    base: str
+    """`builtin:t5`, `blank:t5` (the same architecture, random weights), a hub id, or a folder."""
+    revision: str | None = None
+    """Branch, tag or commit on the hub."""
+    context: int | None = Field(None, ge=8)
+    """Most tokens of one row; default: what the model was made for."""
+    add_tokens: tuple[str, ...] = ()
+    """Special tokens to add to the tokenizer; their embeddings start at the mean of the others'."""
+
+
+class Source(_Documented):
+    """One source of rows; a plain string stands for `{source: ...}`."""
+
+    source: str
+    """A file (.jsonl .json .csv .txt, also .gz), a folder, `builtin:name`, or a hub id."""
+    rows: int | None = Field(None, ge=1)
+    """Take at most this many rows, the first ones; default: all."""
+    weight: Number = Field(1.0, gt=0)
+    """How often a training row of this source is seen per epoch."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        return {"source": value} if isinstance(value, str) else value
+
+
+class Split(_Documented):
+    """How rows are shared out; each size is a share (5%), a number of rows (200) or a source of its own."""
+
+    validation: SplitSize = 0.05
+    """Rows that choose the checkpoint."""
+    test: SplitSize = 0.1
+    """Rows that the report is about."""
+    by: str | None = None
+    """A column whose values stay together on one side of every split."""
+
+
+class Data(_Documented):
+    """Stage 1."""
+
+    sources: dict[str, Source]
+    """Where rows come from, by the name you give each; a plain string or a list serves too."""
+    layout: Layout = "auto"
+    """How a row is laid out; `auto` looks and says what it found."""
+    columns: dict[str, str] = {}
+    """Luthier's name of a column -> yours: prompt, completion, instruction, input, output, messages, text."""
+    prompt: str | None = None
+    """The prompt as a template over the row's columns, such as `Summarise.\\n\\n{dialogue}`."""
+    system: str | None = None
+    """A system message for chat models, put before conversations that have none."""
+    chat: bool = True
+    """Use the tokenizer's chat template where it has one; false: the prompt as plain text."""
+    train_on: Literal["answer", "assistant", "all"] = "answer"
+    """Where the loss is: the last answer, all assistant turns, or everything."""
+    too_long: Literal["remove", "truncate"] = "remove"
+    """Rows over the context: removed, or the prompt cut from the left (never the answer)."""
+    duplicates: Literal["remove", "keep"] = "remove"
+    """Rows whose text is exactly that of an earlier row."""
+    near_duplicates: Literal["report", "remove", "off"] = "report"
+    """Rows with a Jaccard similarity of at least `similarity` to an earlier row."""
+    similarity: Share = 0.8
+    """Exact Jaccard of character 5-shingles from which rows count as near-duplicates."""
+    max_rejected: Share = 0.01
+    """Stop when more than this share of the rows cannot be used."""
+    split: Split = Split()
+
+    @field_validator("sources", mode="before")
+    @classmethod
+    def _name_sources(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return {"data": value}
+        if isinstance(value, list):
+            return {f"data-{i}": source for i, source in enumerate(value, 1)}
+        return value
+
+    @field_validator("sources")
+    @classmethod
+    def _some_source(cls, value: dict[str, Source]) -> dict[str, Source]:
+        if not value:
+            raise ValueError("name at least one source, such as `sources: rows.jsonl`")
+        return value
+
+
+class Budget(_Documented):
+    """What the run may cost; a plan above it is refused before anything is trained."""
+
+    hours: Number | None = Field(None, gt=0)
+    """Wall-clock hours."""
+    usd: Number | None = Field(None, gt=0)
+    """US dollars at `usd_per_hour`."""
+
+
+class Plan(_Documented):
+    """Stage 3."""
+
+    preflight: Literal["strict", "warn"] = "strict"
+    """On an error found by the preflight: refuse to train, or go on and say so."""
+    waive: tuple[str, ...] = ()
+    """Names of checks whose errors are accepted."""
+    usd_per_hour: Number = Field(0.10, ge=0)
+    """What an hour of this machine costs you; 0.10 is about a 2-core cloud machine."""
+    budget: Budget = Budget()
+
+
+class Training(_Documented):
+    """How one variant is trained."""
+
+    method: Named = Named(name="full")
+    """What may change: full, lora, prompt; with options `{name: lora, rank: 8}`."""
+    objective: Named = Named(name="sft")
+    """What is minimised: sft, text."""
+    on: tuple[str, ...] = ()
+    """Names of the sources to learn from; default: all."""
+    epochs: Number = Field(3, gt=0)
+    """Times each training row is seen."""
+    max_steps: int | None = Field(None, ge=1)
+    """Stop after this many optimiser steps, whatever `epochs` says."""
+    tokens_per_step: int = Field(8192, ge=16)
+    """Tokens (inputs and labels) of one optimiser step."""
+    micro_tokens: int = Field(4096, ge=16)
+    """Tokens held in memory at once; changes memory and speed, never the result."""
+    optimizer: Named = Named(name="adamw")
+    """adamw; with options `{name: adamw, weight_decay: 0.01, beta2: 0.95}`."""
+    learning_rate: Number = Field(2e-4, gt=0)
+    """Peak learning rate."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """How the learning rate goes on after the warm-up."""
+    warmup: Share = 0.05
+    """Share of the steps over which the learning rate rises from 0."""
+    clip: Number = Field(1.0, gt=0)
+    """Largest norm of the whole gradient."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Arithmetic of the forward and backward pass; weights that train stay in fp32. auto: bf16 on a GPU."""
+    validate_every: Share = 0.1
+    """Share of the planned steps between two validations; 0: only at the end."""
+    select: str = "loss"
+    """The validation metric that chooses the best checkpoint: loss, rouge1, rouge2, rougeL, bleu, exact_match."""
+    patience: int | None = Field(None, ge=1)
+    """Stop after this many validations without a better `select`; default: never."""
+    checkpoint_every: Number = Field(300, gt=0)
+    """Seconds between two checkpoints; one is also written at each best validation and at the end."""
+
+
+class Train(Training):
+    """Stage 4: the settings common to all variants, and what each variant overrides."""
+
+    variants: dict[str, dict[str, Any]] = {}
+    """Each is trained, evaluated and compared; default: one, named after its method."""
+
+    @model_validator(mode="after")
+    def _variants_are_trainings(self) -> Train:
+        for name in self.variants:
+            self.variant(name)
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The variants in the recipe's order."""
+        return tuple(self.variants) or (self.method.name,)
+
+    def variant(self, name: str) -> Training:
+        """The settings of one variant: the common ones under its own."""
+        common = {key: value for key, value in self.model_dump().items() if key != "variants"}
+        return Training.model_validate({**common, **self.variants.get(name, {})})
+
+
+class Evaluate(_Documented):
+    """Stage 5."""
+
+    against: tuple[Literal["base", "few-shot", "lead"], ...] = ("base",)
+    """What the variants are compared with: the untrained model, the same with examples, the input's first lines."""
+    few_shot: int = Field(3, ge=1)
+    """Examples from the training rows in the few-shot prompt."""
+    lead: str | None = None
+    """The column whose first sentences are the `lead` baseline; default: the prompt."""
+    metrics: tuple[str, ...] = ("rouge1", "rouge2", "rougeL", "bleu", "exact_match", "perplexity")
+    """What is measured on the test rows."""
+    select: str = "rougeL"
+    """The metric by which the best variant is chosen."""
+    max_new_tokens: int = Field(64, ge=1)
+    """Longest answer in tokens."""
+    resamples: int = Field(2000, ge=100)
+    """Bootstrap resamples behind every interval."""
+    confidence: Share = 0.95
+    """Coverage of every interval."""
+
+
+class Recipe(_Documented):
+    """A whole run."""
+
+    name: str = Field(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}$")
+    """Letters, digits, dots, dashes: the run folder begins with it."""
+    seed: int = Field(7, ge=0, lt=2**31)
+    """Everything random starts from it."""
+    model: Model
+    data: Data
+    plan: Plan = Plan()
+    train: Train = Train()
+    evaluate: Evaluate = Evaluate()

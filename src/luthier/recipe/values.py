@@ -1,0 +1,77 @@
+"""The kinds of value a recipe may hold: shares, sizes of a split, and names with options."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_serializer, model_validator
+
+
+def parse_share(value: Any) -> Any:
+    """`5%` as 0.05; anything else as it is."""
+    if isinstance(value, str) and value.strip().endswith("%"):
+        try:
+            return float(value.strip()[:-1]) / 100
+        except ValueError:
+            raise ValueError(f"'{value}' is not a share: write a number and %, such as 5%") from None
+    return value
+
+
+def parse_number(value: Any) -> Any:
+    """`1e-4` as a number: YAML reads it as text because it lacks a dot."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _split_size(value: Any) -> Any:
+    """A share as a float below 1, a number of rows as an integer, anything else as the name of a source."""
+    value = parse_share(value)
+    if isinstance(value, bool) or value is None:
+        raise ValueError("write a share (5%), a number of rows (200) or a source (file.jsonl)")
+    if isinstance(value, float) and value >= 1 and not value.is_integer():
+        raise ValueError(f"{value} is neither a share (below 1, or 5%) nor a whole number of rows")
+    if isinstance(value, float) and value >= 1:
+        return int(value)
+    if isinstance(value, int | float) and value < 0:
+        raise ValueError(f"{value} is negative: write a share (5%) or a number of rows (200)")
+    return value
+
+
+Number = Annotated[float, BeforeValidator(parse_number)]
+Share = Annotated[float, BeforeValidator(parse_share), Field(ge=0, le=1)]
+SplitSize = Annotated[int | float | str, BeforeValidator(_split_size)]
+
+
+class Frozen(BaseModel):
+    """A part of the recipe: unchangeable, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Named(BaseModel):
+    """An entry of a table with its options: `lora`, or `{name: lora, rank: 8}`.
+
+    The options belong to the entry and are checked by its own config class when the recipe is validated.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    name: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @model_serializer
+    def _as_written(self) -> Any:
+        return {"name": self.name, **self.options} if self.options else self.name
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The keys beside `name`."""
+        return dict(self.model_extra or {})
