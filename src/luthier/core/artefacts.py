@@ -100,9 +100,7 @@ def seal(
 ) -> Manifest:
     """Checksum every file of the folder and write its manifest."""
     paths = sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / MANIFEST)
-    files = {
-        p.relative_to(folder).as_posix(): {"sha256": sha256(p), "bytes": p.stat().st_size} for p in paths
-    }
+    files = {p.relative_to(folder).as_posix(): {"sha256": sha256(p), "bytes": p.stat().st_size} for p in paths}
     manifest = Manifest(
         stage=stage,
         key=key(stage, section, inputs),

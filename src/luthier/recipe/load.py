@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from luthier.core.errors import UserError, did_you_mean
-from luthier.core.files import write_text
-from luthier.recipe.schema import Recipe
+from luthier.core.errors import UserError
+from luthier.core.files import digest, write_text
+from luthier.recipe import yamltext
+from luthier.recipe.explain import refuse
+from luthier.recipe.schema import Recipe, Training
+
+NAMED = ("method", "objective", "optimizer")  # `method: lora` stands for `method: {name: lora}`
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -19,13 +22,10 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     if not path.is_file():
         raise UserError(f"no recipe at {path}: give the path of a YAML file (see recipes/)")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" line {mark.line + 1}" if mark else ""
-        raise UserError(f"{path}{where} is not valid YAML: {getattr(error, 'problem', error)}") from None
+        text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 (byte {error.start}): save it as UTF-8") from None
+    values = yamltext.read(text, str(path))
     if not isinstance(values, dict):
         raise UserError(f"{path} holds no recipe: write keys such as `name:`, `model:` and `data:`")
     return parse(override(values, overrides), str(path))
@@ -36,20 +36,30 @@ def override(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, A
     result = _copy(values)
     for text in overrides:
         key, separator, value = text.partition("=")
-        if not separator or not key:
+        *parents, last = key.strip().split(".")
+        if not separator or not last or not all(parents):
             raise UserError(f"'{text}' is not an override: write section.key=value, such as train.epochs=2")
-        *parents, last = key.split(".")
         target = result
         for parent in parents:
-            below = target.get(parent)
-            if isinstance(below, str):  # `method: lora` stands for `method: {name: lora}`
-                below = {"name" if parent in ("method", "objective", "optimizer") else "source": below}
-            target[parent] = below = {} if below is None else below
+            target[parent] = below = _opened(parent, target.get(parent))
             if not isinstance(below, dict):
-                raise UserError(f"'{text}': {parent} holds a value, not keys")
+                raise UserError(f"'{text}': {parent} holds {below!r}, which has no keys below it")
             target = below
-        target[last] = yaml.safe_load(value)
+        target[last] = yamltext.read(value, f"'{text}'")
     return result
+
+
+def _opened(key: str, value: Any) -> Any:
+    """The mapping that a short form stands for, so that a key below it can be set."""
+    if value is None:
+        return {"name": Training.model_fields[key].default.name} if key in NAMED else {}
+    if key in NAMED and isinstance(value, str):
+        return {"name": value}
+    if key == "sources" and isinstance(value, str):
+        return {"data": {"source": value}}
+    if key == "sources" and isinstance(value, list):
+        return {f"data-{i}": source for i, source in enumerate(value, 1)}
+    return {"source": value} if isinstance(value, str) else value
 
 
 def _copy(value: Any) -> Any:
@@ -63,46 +73,19 @@ def parse(values: Mapping[str, Any], where: str = "recipe") -> Recipe:
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        raise UserError("; ".join(explain(problem, where, Recipe) for problem in error.errors())) from None
-
-
-def explain(problem: Any, where: str, model: type[BaseModel]) -> str:
-    """One pydantic problem as a sentence: where, what, and what to write instead."""
-    location = [str(part) for part in problem["loc"]]
-    key = ".".join(location)
-    if problem["type"] == "extra_forbidden":
-        known = _known_keys(model, location[:-1])
-        return f"{where}: unknown key '{key}': {did_you_mean(location[-1], known)}"
-    if problem["type"] == "missing":
-        return f"{where}: '{key}' is missing: write it"
-    message = problem["msg"].removeprefix("Value error, ")
-    message = message[0].lower() + message[1:]
-    if problem["type"] == "literal_error":
-        message = f"expected {problem['ctx']['expected']}"
-    return f"{where}: {key} = {problem['input']!r}: {message}"
-
-
-def _known_keys(model: type[BaseModel], path: Sequence[str]) -> list[str]:
-    """The keys allowed below a dotted path of the schema."""
-    current: type[BaseModel] | None = model
-    for part in path:
-        if current is None or part not in current.model_fields:
-            continue  # a name the user chose, such as a source's
-        current = _model_in(current.model_fields[part].annotation)
-    return list(current.model_fields) if current else []
-
-
-def _model_in(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((found for arg in get_args(annotation) if (found := _model_in(arg))), None)
+        raise refuse(error, Recipe, where) from None
 
 
 def dump(recipe: Recipe) -> str:
     """The resolved recipe as YAML, every default written out."""
-    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100)
+    return yamltext.write(recipe.model_dump(mode="json"))
 
 
 def save(recipe: Recipe, path: Path) -> None:
     """Write the resolved recipe."""
     write_text(path, dump(recipe))
+
+
+def identity(recipe: Recipe) -> str:
+    """SHA-256 of the resolved recipe: the same for the same work, however it was written."""
+    return digest(recipe.model_dump(mode="json"))

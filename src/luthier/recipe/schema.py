@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from luthier.recipe.explain import KeyedError
 from luthier.recipe.values import Frozen, Named, Number, Share, SplitSize
 
 Layout = Literal["auto", "prompt-completion", "messages", "alpaca", "text"]
@@ -22,7 +23,7 @@ class Model(_Documented):
     """`builtin:t5`, `blank:t5` (the same architecture, random weights), a hub id, or a folder."""
     revision: str | None = None
     """Branch, tag or commit on the hub."""
-    context: int | None = Field(None, ge=8)
+    context: int | None = Field(default=None, ge=8)
     """Most tokens of one row; default: what the model was made for."""
     add_tokens: tuple[str, ...] = ()
     """Special tokens to add to the tokenizer; their embeddings start at the mean of the others'."""
@@ -33,9 +34,9 @@ class Source(_Documented):
 
     source: str
     """A file (.jsonl .json .csv .txt, also .gz), a folder, `builtin:name`, or a hub id."""
-    rows: int | None = Field(None, ge=1)
+    rows: int | None = Field(default=None, ge=1)
     """Take at most this many rows, the first ones; default: all."""
-    weight: Number = Field(1.0, gt=0)
+    weight: Number = Field(default=1.0, gt=0)
     """How often a training row of this source is seen per epoch."""
 
     @model_validator(mode="before")
@@ -104,9 +105,9 @@ class Data(_Documented):
 class Budget(_Documented):
     """What the run may cost; a plan above it is refused before anything is trained."""
 
-    hours: Number | None = Field(None, gt=0)
+    hours: Number | None = Field(default=None, gt=0)
     """Wall-clock hours."""
-    usd: Number | None = Field(None, gt=0)
+    usd: Number | None = Field(default=None, gt=0)
     """US dollars at `usd_per_hour`."""
 
 
@@ -117,7 +118,7 @@ class Plan(_Documented):
     """On an error found by the preflight: refuse to train, or go on and say so."""
     waive: tuple[str, ...] = ()
     """Names of checks whose errors are accepted."""
-    usd_per_hour: Number = Field(0.10, ge=0)
+    usd_per_hour: Number = Field(default=0.10, ge=0)
     """What an hour of this machine costs you; 0.10 is about a 2-core cloud machine."""
     budget: Budget = Budget()
 
@@ -131,23 +132,23 @@ class Training(_Documented):
     """What is minimised: sft, text."""
     on: tuple[str, ...] = ()
     """Names of the sources to learn from; default: all."""
-    epochs: Number = Field(3, gt=0)
+    epochs: Number = Field(default=3, gt=0)
     """Times each training row is seen."""
-    max_steps: int | None = Field(None, ge=1)
+    max_steps: int | None = Field(default=None, ge=1)
     """Stop after this many optimiser steps, whatever `epochs` says."""
-    tokens_per_step: int = Field(8192, ge=16)
+    tokens_per_step: int = Field(default=8192, ge=16)
     """Tokens (inputs and labels) of one optimiser step."""
-    micro_tokens: int = Field(4096, ge=16)
+    micro_tokens: int = Field(default=4096, ge=16)
     """Tokens held in memory at once; changes memory and speed, never the result."""
     optimizer: Named = Named(name="adamw")
     """adamw; with options `{name: adamw, weight_decay: 0.01, beta2: 0.95}`."""
-    learning_rate: Number = Field(2e-4, gt=0)
+    learning_rate: Number = Field(default=2e-4, gt=0)
     """Peak learning rate."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     """How the learning rate goes on after the warm-up."""
     warmup: Share = 0.05
     """Share of the steps over which the learning rate rises from 0."""
-    clip: Number = Field(1.0, gt=0)
+    clip: Number = Field(default=1.0, gt=0)
     """Largest norm of the whole gradient."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic of the forward and backward pass; weights that train stay in fp32. auto: bf16 on a GPU."""
@@ -155,9 +156,9 @@ class Training(_Documented):
     """Share of the planned steps between two validations; 0: only at the end."""
     select: str = "loss"
     """The validation metric that chooses the best checkpoint: loss, rouge1, rouge2, rougeL, bleu, exact_match."""
-    patience: int | None = Field(None, ge=1)
+    patience: int | None = Field(default=None, ge=1)
     """Stop after this many validations without a better `select`; default: never."""
-    checkpoint_every: Number = Field(300, gt=0)
+    checkpoint_every: Number = Field(default=300, gt=0)
     """Seconds between two checkpoints; one is also written at each best validation and at the end."""
 
 
@@ -170,7 +171,10 @@ class Train(Training):
     @model_validator(mode="after")
     def _variants_are_trainings(self) -> Train:
         for name in self.variants:
-            self.variant(name)
+            try:
+                self.variant(name)
+            except ValidationError as error:
+                raise KeyedError(("variants", name), error, Training) from None
         return self
 
     @property
@@ -189,7 +193,7 @@ class Evaluate(_Documented):
 
     against: tuple[Literal["base", "few-shot", "lead"], ...] = ("base",)
     """What the variants are compared with: the untrained model, the same with examples, the input's first lines."""
-    few_shot: int = Field(3, ge=1)
+    few_shot: int = Field(default=3, ge=1)
     """Examples from the training rows in the few-shot prompt."""
     lead: str | None = None
     """The column whose first sentences are the `lead` baseline; default: the prompt."""
@@ -197,9 +201,9 @@ class Evaluate(_Documented):
     """What is measured on the test rows."""
     select: str = "rougeL"
     """The metric by which the best variant is chosen."""
-    max_new_tokens: int = Field(64, ge=1)
+    max_new_tokens: int = Field(default=64, ge=1)
     """Longest answer in tokens."""
-    resamples: int = Field(2000, ge=100)
+    resamples: int = Field(default=2000, ge=100)
     """Bootstrap resamples behind every interval."""
     confidence: Share = 0.95
     """Coverage of every interval."""
@@ -210,7 +214,7 @@ class Recipe(_Documented):
 
     name: str = Field(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}$")
     """Letters, digits, dots, dashes: the run folder begins with it."""
-    seed: int = Field(7, ge=0, lt=2**31)
+    seed: int = Field(default=7, ge=0, lt=2**31)
     """Everything random starts from it."""
     model: Model
     data: Data

@@ -22,8 +22,24 @@ from luthier.data.builtin.choices import Choices
 from luthier.data.builtin.template import Draw, SlotList, Template, parse, parse_slot, polish, read, shared
 
 TRAINING = (
-    "shop", "service", "school", "travel", "health", "home", "family", "work", "office", "food", "hobby",
-    "money", "neighbours", "animals", "technology", "town", "friends", "events",
+    "shop",
+    "service",
+    "school",
+    "travel",
+    "health",
+    "home",
+    "family",
+    "work",
+    "office",
+    "food",
+    "hobby",
+    "money",
+    "neighbours",
+    "animals",
+    "technology",
+    "town",
+    "friends",
+    "events",
 )
 HELD_OUT = ("heldout",)
 
@@ -46,7 +62,7 @@ TOLD = {
     "wants to": "[wants to|would like to|hopes to]",
     "agrees to": "[agrees to|is willing to|promises to]",
     "offers to": "[offers to|is ready to]",
-    "advises P to": "[advises P to|tells P to|recommends P to]",
+    "advises P to": "[advises P to|advises P to|tells P to]",
     "cannot": "[cannot|can't|is not able to]",
     "complains that": "[complains that|complains to Q that|is unhappy because]",
     "tells Q that": "[tells Q that|tells Q|says that|informs Q that]",

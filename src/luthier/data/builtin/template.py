@@ -19,7 +19,7 @@ from importlib.resources import files
 from luthier.data.builtin.choices import Choices
 
 Template = tuple  # of str, Slot, or a list of alternative Templates
-Value = tuple     # the forms of one slot value, each a Template, or the one number of a numeric slot
+Value = tuple  # the forms of one slot value, each a Template, or the one number of a numeric slot
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,39 @@
+# Two commands matter: `make demo` shows Luthier at work, `make test` proves it.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.luthier
+TORCH := $(shell grep '^torch==' constraints.txt)
+
+# Waiting threads sleep instead of spinning, and nothing asks the model hub.
+export OMP_WAIT_POLICY := PASSIVE
+
+.PHONY: env demo test test-all lint bench
+
+env: $(STAMP)
+
+# torch goes first and pinned: resolved together with the rest, pip may choose another build of it.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Luthier needs Python 3.11: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet $(TORCH)
+	$(BIN)/python -m pip install --quiet -c constraints.txt --group dev -e .
+	@touch $@
+
+demo: env
+	$(BIN)/luthier quickstart
+
+test: env
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+
+test-all: env
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m ""
+
+lint: env
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/pyright
+
+bench: env
+	for script in benchmarks/bench_*.py; do HF_HUB_OFFLINE=1 $(BIN)/python $$script || exit 1; done

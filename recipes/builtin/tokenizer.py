@@ -1,0 +1,86 @@
+"""Train the tokenizer of the builtin models on the generated corpus: `python recipes/builtin/tokenizer.py`.
+
+A byte-level BPE: every byte is a token, so that nothing is unknown and decoding gives back exactly what was encoded,
+line breaks and foreign scripts included. Digits stand alone, so that numbers are always spelt the same way, and a
+speaker's mark such as `#Person1#:` becomes one token, with the line break or space before it.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerFast
+
+import luthier
+from luthier.data.builtin import rows
+
+FOLDER = Path(luthier.__file__).parent / "models" / "builtin" / "t5"
+PAD, STOP, UNKNOWN = "<pad>", "</s>", "<unk>"
+SENTINELS = [f"<extra_id_{i}>" for i in range(32)]
+PIECES = "|".join(
+    [
+        r"[ \n]?#Person[12]#:?",  # who speaks
+        r"'(?:s|t|re|ve|m|ll|d)\b",  # it's, don't
+        r" ?\p{L}[\p{L}\p{M}]*",  # a word with the space before it
+        r"\p{N}",  # one digit
+        r" ?[^\s\p{L}\p{N}]+",  # punctuation
+        r"\s+(?!\S)|\s+",  # other white space
+    ]
+)
+
+
+def train(texts: Iterable[str], size: int = 4096) -> PreTrainedTokenizerFast:
+    """A tokenizer of `size` tokens: pad 0, stop 1, unknown 2, 32 sentinels, 256 bytes, then merges."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(PIECES), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        special_tokens=[AddedToken(t, special=True, normalized=False) for t in (PAD, STOP, UNKNOWN, *SENTINELS)],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(single=f"$A {STOP}", special_tokens=[(STOP, 1)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=PAD,
+        eos_token=STOP,
+        unk_token=UNKNOWN,
+        extra_special_tokens=SENTINELS,
+        clean_up_tokenization_spaces=False,
+        model_max_length=512,
+    )
+
+
+def corpus(seed: int, count: int) -> Iterator[str]:
+    """The text of each row of the generated corpus."""
+    for row in rows("corpus", seed, count):
+        yield row["text"]
+
+
+def main() -> None:
+    """Train, save beside the builtin model, and say how many bytes a token holds on rows of another seed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--rows", type=int, default=40_000)
+    parser.add_argument("--out", type=Path, default=FOLDER)
+    options = parser.parse_args()
+    tokenizer = train(corpus(options.seed, options.rows))
+    tokenizer.save_pretrained(options.out)
+    texts = list(corpus(options.seed + 1, 500))
+    tokens = sum(len(tokenizer.encode(text, add_special_tokens=False)) for text in texts)
+    size = sum(len(text.encode()) for text in texts)
+    print(f"{len(tokenizer)} tokens, {size / tokens:.2f} bytes per token, saved in {options.out}")
+
+
+if __name__ == "__main__":
+    main()

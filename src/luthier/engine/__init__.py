@@ -1,0 +1,1 @@
+"""Batches, one step, optimisers, schedules, precision: what training, planning and scoring share."""

@@ -1,0 +1,1 @@
+"""Stage 5: every variant and every baseline on the same held-out rows, compared, and told to people."""

@@ -1,0 +1,25 @@
+"""Cross-entropy over labelled tokens: the term that `sft` and `text` share."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+from torch.nn import functional as F
+
+from luthier.objectives.contract import Batch, LossOutput, Outputs, Term
+
+
+class NoOptions(BaseModel):
+    """An objective without options."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def token_counts(batch: Batch) -> dict[str, int]:
+    """How many tokens are labelled."""
+    return {"tokens": len(batch.labels)}
+
+
+def token_loss(outputs: Outputs, batch: Batch, config: BaseModel) -> LossOutput:
+    """Sum over the labelled tokens of -ln p(token), in nats; `outputs.logits` (N, V)."""
+    nll = F.cross_entropy(outputs.logits.float(), batch.labels, reduction="sum")
+    return LossOutput({"tokens": Term(nll)})

@@ -1,0 +1,1 @@
+"""Stage 4: one loop, validation, checkpoints, exact resume."""

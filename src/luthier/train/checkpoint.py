@@ -1,0 +1,164 @@
+"""Checkpoints that a run resumes from as if it had never stopped.
+
+A checkpoint holds what trains, the optimiser's state, the position in the data, every random number generator and
+what was chosen at start-up (threads, arithmetic, micro-batch). It is written to a temporary folder, synced and
+renamed; older ones are deleted only after that. No pickles: tensors are safetensors, the rest is JSON.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from luthier.core.errors import UserError
+from luthier.core.events import emit, warn
+from luthier.core.files import new_folder, read_json, sha256, write_json
+from luthier.engine.job import Job
+from luthier.train.state import State
+
+WEIGHTS, OPTIMIZER, GENERATORS, STATE = (
+    "weights.safetensors",
+    "optimizer.safetensors",
+    "rng.safetensors",
+    "state.json",
+)
+KEPT = 2  # should the newest be damaged on disk, the one before it still serves
+
+
+def save(folder: Path, job: Job, state: State) -> None:
+    """Seal a checkpoint of this moment and delete all but the newest two."""
+    with new_folder(folder / f"{state.step:08d}") as new:
+        save_file(weights(job), new / WEIGHTS)
+        save_file(_optimizer_tensors(job), new / OPTIMIZER)
+        save_file(_generator_tensors(), new / GENERATORS)
+        body = {
+            "state": asdict(state),
+            "python_rng": random.getstate(),
+            "numpy_rng": _numpy_state(),
+            "chosen": chosen(job),
+            "sha256": {name: sha256(new / name) for name in (WEIGHTS, OPTIMIZER, GENERATORS)},
+        }
+        write_json(new / STATE, body)
+    for old in steps(folder)[:-KEPT]:
+        shutil.rmtree(folder / old)
+
+
+def steps(folder: Path) -> list[str]:
+    """The names of the sealed checkpoints, oldest first."""
+    return sorted(path.name for path in folder.glob("[0-9]*") if (path / STATE).exists())
+
+
+def resume(folder: Path, job: Job) -> State | None:
+    """Put the newest sound checkpoint into the job and return where it stood; None where there is none."""
+    for name in reversed(steps(folder)):
+        checkpoint = folder / name
+        if damaged := _damaged_files(checkpoint):
+            warn(
+                "train.checkpoint",
+                f"checkpoint {checkpoint} is damaged ({', '.join(damaged)}): taking the one before",
+            )
+            continue
+        body = read_json(checkpoint / STATE)
+        _restore_choices(job, body["chosen"])
+        restore_weights(checkpoint, job)
+        _restore_optimizer(checkpoint, job)
+        _restore_generators(checkpoint, body)
+        emit("train.resume", f"resumed at step {body['state']['step']}", step=body["state"]["step"])
+        return State(**body["state"])
+    return None
+
+
+def weights(job: Job) -> dict[str, Tensor]:
+    """What trains, by name."""
+    return {name: parameter.detach().contiguous() for name, parameter in job.computation.trainable.parameters.items()}
+
+
+def save_best(folder: Path, job: Job) -> None:
+    """Keep the weights of the best validation so far."""
+    with new_folder(folder / "best") as new:
+        save_file(weights(job), new / WEIGHTS)
+
+
+def restore_weights(checkpoint: Path, job: Job) -> None:
+    """Copy a checkpoint's weights into the model."""
+    saved = load_file(checkpoint / WEIGHTS)
+    parameters = job.computation.trainable.parameters
+    if saved.keys() != parameters.keys():
+        raise UserError(f"{checkpoint} was written for another method or model: delete it to train from the start")
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(saved[name])
+
+
+def chosen(job: Job) -> dict[str, Any]:
+    """What was chosen at start-up and changes the last bits of a result."""
+    return {
+        "threads": torch.get_num_threads(),
+        "matmul_precision": torch.get_float32_matmul_precision(),
+        "precision": job.computation.precision,
+        "device": job.computation.device.type,
+        "packed": job.layout.packed,
+        "torch": torch.__version__,
+    }
+
+
+def _restore_choices(job: Job, before: dict[str, Any]) -> None:
+    torch.set_num_threads(before["threads"])
+    torch.set_float32_matmul_precision(before["matmul_precision"])
+    changed = [name for name, value in chosen(job).items() if value != before[name]]
+    if changed:
+        what = ", ".join(f"{name} was {before[name]}" for name in changed)
+        warn("train.resume", f"the resumed run will not be bit-identical: {what}")
+
+
+def _damaged_files(checkpoint: Path) -> list[str]:
+    expected = read_json(checkpoint / STATE)["sha256"]
+    return [n for n, total in expected.items() if not (checkpoint / n).exists() or sha256(checkpoint / n) != total]
+
+
+def _optimizer_tensors(job: Job) -> dict[str, Tensor]:
+    """The optimiser's tensors under `<parameter>/<what>`."""
+    tensors = {}
+    for name, parameter in job.computation.trainable.parameters.items():
+        for what, tensor in job.optimizer.state[parameter].items():
+            tensors[f"{name}/{what}"] = tensor.contiguous()
+    return tensors
+
+
+def _restore_optimizer(checkpoint: Path, job: Job) -> None:
+    parameters = job.computation.trainable.parameters
+    for key, tensor in load_file(checkpoint / OPTIMIZER).items():
+        name, what = key.rsplit("/", 1)
+        device = "cpu" if what == "step" else parameters[name].device
+        job.optimizer.state[parameters[name]][what] = tensor.to(device)
+
+
+def _generator_tensors() -> dict[str, Tensor]:
+    tensors = {"cpu": torch.get_rng_state()}
+    for index in range(torch.cuda.device_count()):
+        tensors[f"cuda:{index}"] = torch.cuda.get_rng_state(index)
+    return tensors
+
+
+def _numpy_state() -> list[Any]:
+    kind, keys, *rest = np.random.get_state(legacy=True)
+    return [kind, np.asarray(keys).tolist(), *rest]
+
+
+def _restore_generators(checkpoint: Path, body: dict[str, Any]) -> None:
+    version, keys, gauss = body["python_rng"]
+    random.setstate((version, tuple(keys), gauss))
+    np.random.set_state(tuple(body["numpy_rng"]))
+    for name, tensor in load_file(checkpoint / GENERATORS).items():
+        if name == "cpu":
+            torch.set_rng_state(tensor)
+        elif int(name.split(":")[1]) < torch.cuda.device_count():
+            torch.cuda.set_rng_state(tensor, name)

@@ -1,0 +1,113 @@
+"""Stage 4, one variant: from shards and a base to trained weights."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from luthier.core.artefacts import Artefacts
+from luthier.core.events import emit
+from luthier.core.files import new_folder, read_json, write_json
+from luthier.core.records import from_json
+from luthier.core.shards import Shard
+from luthier.engine.job import Job, build, held_out
+from luthier.engine.memory import peak_bytes, reset_peak
+from luthier.engine.score import score
+from luthier.engine.step import trains
+from luthier.methods import METHODS
+from luthier.recipe.sections import TrainSection
+from luthier.train import checkpoint
+from luthier.train.interrupt import stop_request
+from luthier.train.journal import Journal
+from luthier.train.loop import Surroundings, train
+from luthier.train.state import State
+
+LOSS = "loss"
+
+Evaluate = Callable[..., dict[str, float]]
+
+
+def run(section: TrainSection, inputs: Artefacts, out: Path, evaluate: Evaluate) -> dict[str, Any]:
+    """Train one variant into `out`, from its newest checkpoint if there is one; returns its counts.
+
+    `evaluate(trainable, base, template, records, metrics, max_new_tokens)` measures answers on the validation rows;
+    it is called only when `train.select` is not the loss.
+    """
+    result = out / "result.json"
+    if not result.exists():
+        reset_peak()
+        job = build(section.seed, section.model, section.data, section.training, inputs["data"])
+        state = train_from_checkpoint(section, inputs, out, job, evaluate)
+        finish(out, job, state, peak_bytes())
+    shutil.rmtree(out / "checkpoints" / "best", ignore_errors=True)
+    return {"steps": read_json(result)["steps"], "tokens": read_json(result)["tokens"]}
+
+
+def train_from_checkpoint(section: TrainSection, inputs: Artefacts, out: Path, job: Job, evaluate: Evaluate) -> State:
+    """Resume or begin, and train to the end."""
+    checkpoints = out / "checkpoints"
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(section.seed)
+    state = checkpoint.resume(checkpoints, job) or State(micro_tokens=job.settings.micro_tokens)
+    with stop_request() as stop:
+        around = Surroundings(
+            checkpoints=checkpoints,
+            journal=Journal(out / "metrics.jsonl", state.step),
+            validate=validator(section, inputs, job, evaluate),
+            higher_is_better=section.training.select != LOSS,
+            stop=stop,
+        )
+        return train(job, state, around)
+
+
+def validator(
+    section: TrainSection, inputs: Artefacts, job: Job, evaluate: Evaluate
+) -> Callable[[], dict[str, float]]:
+    """What measures the model on the validation rows: always the loss, and the metric that selects."""
+    shard = Shard(inputs["data"] / "validation")
+    examples = held_out(job, shard)
+    trainable, select = job.computation.trainable, section.training.select
+    records = [] if select == LOSS else [from_json(body) for body in shard.records()]
+
+    def validate() -> dict[str, float]:
+        metrics = {LOSS: score(trainable, examples, job.layout, job.settings.micro_tokens, "validating").mean}
+        if select != LOSS:
+            metrics |= evaluate(trainable, job.base, job.template, records, (select,), section.max_new_tokens)
+        return metrics
+
+    return validate
+
+
+def finish(out: Path, job: Job, state: State, peak: int) -> None:
+    """Save the best weights in the method's format and write down what happened."""
+    checkpoint.restore_weights(out / "checkpoints" / "best", job)
+    settings, trainable = job.settings, job.computation.trainable
+    method = METHODS[settings.method.name]
+    with new_folder(out / "model") as folder:
+        method.save(trainable, folder, method.config(**settings.method.options), job.base.name)
+        job.base.tokenizer.save_pretrained(folder)
+    body = {
+        "variant": out.name,
+        "method": settings.method.name,
+        "steps": state.step,
+        "planned_steps": len(job.steps),
+        "best_step": state.best_step,
+        "epochs": job.steps[state.step - 1][0] + 1,
+        "tokens": state.tokens,
+        "seconds": round(state.seconds, 3),
+        "stopped": "patience" if state.out_of_patience else "finished",
+        "skipped_steps": state.skipped,
+        "micro_tokens": state.micro_tokens,
+        "trainable_parameters": trains(trainable.parameters.values()),
+        "total_parameters": trains(trainable.model.parameters()),
+        "peak_memory_bytes": peak,
+        "validation": state.best_metrics,
+        "chosen": checkpoint.chosen(job),
+    }
+    write_json(out / "result.json", body)
+    best = ", ".join(f"{name} {value:.4g}" for name, value in state.best_metrics.items())
+    emit("train.done", f"{out.name}: {state.step} steps, best at step {state.best_step} ({best})", **body)

@@ -1,0 +1,25 @@
+"""What changes while a run trains, beside weights and optimiser."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class State:
+    """Where a run stands; everything here is in the checkpoint."""
+
+    micro_tokens: int
+    step: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    best: float | None = None  # the best value of `train.select`
+    best_step: int = 0
+    best_metrics: dict[str, float] = field(default_factory=dict)
+    since_best: int = 0  # validations since then
+    skipped: list[int] = field(default_factory=list)  # steps whose loss or gradient was not a number
+    out_of_patience: bool = False
+
+    def improves(self, value: float, higher_is_better: bool) -> bool:
+        """Whether this value of the chosen metric is the best so far."""
+        return self.best is None or (value > self.best if higher_is_better else value < self.best)
