@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import median
 from typing import Literal
 
@@ -59,7 +60,7 @@ def smooth(train: Sequence[Point]) -> list[Point]:
 
 
 def _jump(train: Sequence[Point], blocks: Sequence[Point]) -> Verdict | None:
-    steps = [abs(b[1] - a[1]) for a, b in zip(train, train[1:], strict=False)]
+    steps = [abs(b[1] - a[1]) for a, b in pairwise(train)]
     scatter = median(steps) if steps else 0.0
     lowest: Point | None = None
     for step, loss in blocks:

@@ -30,8 +30,7 @@ def value(sums: np.ndarray) -> np.ndarray:
     matches, ngrams = sums[..., 2 : 2 + ORDERS], sums[..., 2 + ORDERS :]
     smoothed = np.where(matches > 0, matches, 0.5 ** np.cumsum(matches == 0, axis=-1))
     precisions = smoothed / np.maximum(ngrams, 1)
-    with np.errstate(divide="ignore"):
-        brevity = np.minimum(1 - reference / np.maximum(length, 1), 0)
+    brevity = np.minimum(1 - reference / np.maximum(length, 1), 0)
     score = 100 * np.exp(brevity + np.log(precisions).mean(axis=-1))
     return np.where((matches[..., 0] > 0) & (ngrams[..., -1] > 0), score, 0.0)
 

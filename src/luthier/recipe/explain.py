@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -21,19 +21,20 @@ class KeyedError(ValueError):
         self.key, self.error, self.model = key, error, model
 
 
-def refuse(error: ValidationError, model: type[BaseModel], where: str, prefix: Sequence[str] = ()) -> UserError:
-    """The error to raise for everything that pydantic found in values of `model` below the key `prefix`."""
-    sentences = dict.fromkeys(_sentences(error, model, tuple(prefix)))
-    return UserError("\n".join(f"{where}: {sentence}" for sentence in sentences))
+def refuse(error: ValidationError, model: type[BaseModel], where: str) -> UserError:
+    """The error to raise for everything that pydantic found in values of `model`."""
+    found = dict.fromkeys(sentences(error, model))
+    return UserError("\n".join(f"{where}: {sentence}" for sentence in found))
 
 
-def _sentences(error: ValidationError, model: type[BaseModel], prefix: tuple[str, ...]) -> list[str]:
+def sentences(error: ValidationError, model: type[BaseModel], prefix: tuple[str, ...] = ()) -> list[str]:
+    """Each problem as a sentence; the values of `model` stand below the key `prefix`."""
     found: dict[str, str] = {}
     for problem in error.errors():
         nested = (problem.get("ctx") or {}).get("error")
         if isinstance(nested, KeyedError):
             below = prefix + tuple(str(part) for part in problem["loc"]) + nested.key
-            return list(found.values()) + _sentences(nested.error, nested.model, below)
+            return list(found.values()) + sentences(nested.error, nested.model, below)
         path, around, expected = _walk(model, problem["loc"])
         key = ".".join((*prefix, *path))
         # a value that fits no member of a union gives one problem for each member: the first says enough

@@ -57,6 +57,7 @@ SPOKEN = {
 }
 TOLD = {
     "because": "[because|because|since|as]",
+    "because of": "because of",
     "asks Q to": "[asks Q to|asks Q to|wants Q to|would like Q to]",
     "asks P to": "[asks P to|asks P to|wants P to|would like P to]",
     "wants to": "[wants to|would like to|hopes to]",
@@ -64,7 +65,7 @@ TOLD = {
     "offers to": "[offers to|is ready to]",
     "advises P to": "[advises P to|advises P to|tells P to]",
     "cannot": "[cannot|can't|is not able to]",
-    "complains that": "[complains that|complains to Q that|is unhappy because]",
+    "complains that": "[complains that|complains to Q that|is unhappy that]",
     "tells Q that": "[tells Q that|tells Q|says that|informs Q that]",
     "tells P that": "[tells P that|tells P|says that|informs P that]",
     "decides to": "[decides to|chooses to]",

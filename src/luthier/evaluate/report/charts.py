@@ -160,7 +160,8 @@ def _axis_x(x: Scale, height: int, label: str) -> str:
 
 
 def _svg(width: int, height: int, title: str, told: str, body: str, kind: str = "chart") -> str:
+    label, heading, text = escape(f"{title}: {told}"), escape(title), escape(told)
     return (
         f'<svg class="{kind}" viewBox="0 0 {width} {height}" role="img" style="max-width:{width}px" '
-        f'aria-label="{escape(f"{title}: {told}")}"><title>{escape(title)}</title><desc>{escape(told)}</desc>{body}</svg>'
+        f'aria-label="{label}"><title>{heading}</title><desc>{text}</desc>{body}</svg>'
     )

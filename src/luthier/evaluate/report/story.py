@@ -70,7 +70,7 @@ def outcome(facts: Facts, a: str, b: str, metric: str) -> bool | None:
     return better(found, facts.metric(metric)["higher_is_better"]) if found else None
 
 
-def remarks(facts: Facts) -> list[str]:
+def remarks(facts: Facts) -> list[dict[str, str]]:
     """What else the comparisons say: who did not beat which baseline, who is as good as the best."""
     best, metric = facts.summary.get("best"), facts.summary.get("select")
     if not best or not metric:
@@ -79,7 +79,8 @@ def remarks(facts: Facts) -> list[str]:
     for name in facts.variants:
         if name == best or metric not in facts.scores[name]:
             continue
-        found.append(f"{name}: {_against_best(facts, name, best, metric)} {_against_baselines(facts, name, metric)}")
+        text = f"{_against_best(facts, name, best, metric)} {_against_baselines(facts, name, metric)}".strip()
+        found.append({"name": name, "text": text})
     return found
 
 
@@ -143,4 +144,3 @@ def warnings(facts: Facts) -> list[str]:
             found.append(f"{name} is {curve['verdict']}: {curve['rule']}.")
     found += [str(text) for text in facts.summary.get("notes", [])]
     return found
-

@@ -1,0 +1,1 @@
+"""From a record to token ids and labels, the same at training, evaluation and serving."""

@@ -1,0 +1,90 @@
+"""The command `luthier`: its verbs in the order of the flow."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from types import FrameType
+
+import typer
+
+from luthier.cli import check, compare, data, doctor, evaluate, plan, quickstart, resume, run, runs, schema, train
+from luthier.core.errors import USER
+
+app = typer.Typer(
+    name="luthier",
+    help="Fine-tune a language model in seven stages, each proved on the way.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+FLOW, AROUND = "In the order of the flow", "Around them"
+for verb, panel in (
+    (data.data, FLOW),
+    (check.check, FLOW),
+    (plan.plan, FLOW),
+    (train.train, FLOW),
+    (evaluate.evaluate, FLOW),
+    (run.run, AROUND),
+    (resume.resume, AROUND),
+    (runs.runs, AROUND),
+    (compare.compare, AROUND),
+    (doctor.doctor, AROUND),
+    (schema.schema, AROUND),
+    (quickstart.quickstart, AROUND),
+):
+    app.command(rich_help_panel=panel)(verb)
+
+# the parent of typer's own argument errors, which typer does not export under its name
+UsageError = typer.BadParameter.__bases__[0]
+
+
+@app.callback(invoke_without_command=True)
+def version(
+    context: typer.Context,
+    show: bool = typer.Option(False, "--version", help="The version, and nothing else."),
+) -> None:
+    """Fine-tune a language model in seven stages, each proved on the way."""
+    if show:
+        from luthier import __version__
+
+        print(__version__)
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+def main() -> None:
+    """The entry point: settings that must stand before torch is imported, then the verb."""
+    # threads that wait for work sleep: several times faster on a machine that others use too
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    signal.signal(signal.SIGTERM, _stop)
+    sys.exit(invoke(sys.argv[1:]))
+
+
+def invoke(arguments: list[str]) -> int:
+    """Run the command line and return its exit code."""
+    try:
+        return app(arguments, standalone_mode=False) or 0
+    except UsageError as error:
+        return _usage(error, "--json" in arguments)
+
+
+def _usage(error: Exception, as_json: bool) -> int:
+    """An argument that typer refuses, said as every other error is."""
+    from luthier.cli.verb import fail
+
+    try:
+        fail(f"{error.format_message().rstrip('.')}: see `luthier --help`", USER, as_json, {})  # type: ignore[attr-defined]
+    except typer.Exit as leave:
+        return leave.exit_code
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    """SIGTERM is Ctrl-C from a machine."""
+    raise KeyboardInterrupt

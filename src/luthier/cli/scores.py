@@ -1,0 +1,81 @@
+"""The last page of a run: the scores with their intervals, what beat what, and what to do next."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+WIDTH = 110  # where stdout is no terminal
+
+
+def console() -> Console:
+    """The console for results: stdout, wide enough for a table when it is a file or a pipe."""
+    shown = Console(highlight=False)
+    return shown if shown.is_terminal else Console(highlight=False, width=WIDTH)
+
+
+def show_run(document: dict[str, Any]) -> None:
+    """The score table and the report's path; before the evaluation, what there is and what comes next."""
+    page = console()
+    page.print()
+    if document["metrics"]:
+        page.print(score_table(document))
+        for line in verdicts(document):
+            page.print(f"  {line}")
+        page.print()
+    for name in ("report", "card"):
+        if name in document["artefacts"]:
+            page.print(f"  {name:<7} {escape(document['artefacts'][name])}", soft_wrap=True)
+    page.print(f"  {'run':<7} {escape(document['out'])}", soft_wrap=True)
+    page.print(f"  {'next':<7} {escape(advice(document))}", soft_wrap=True)
+
+
+def score_table(document: dict[str, Any]) -> Table:
+    """Variants by metrics; below each value its interval."""
+    metrics = list(dict.fromkeys(name for row in document["metrics"].values() for name in row))
+    table = Table(box=None, pad_edge=False, padding=(0, 2), title_justify="left")
+    table.add_column("")
+    for metric in metrics:
+        table.add_column(metric, justify="right")
+    for variant, row in document["metrics"].items():
+        style = "bold" if variant == document["best"] else ""
+        table.add_row(f"  {escape(variant)}", *(_cell(row.get(metric)) for metric in metrics), style=style)
+    return table
+
+
+def _cell(score: dict[str, float] | None) -> str:
+    if score is None:
+        return "[dim]–[/]"
+    return f"{_figure(score['value'])}\n[dim]{_figure(score['low'])}–{_figure(score['high'])}[/]"
+
+
+def _figure(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:,.1f}"
+
+
+def verdicts(document: dict[str, Any]) -> list[str]:
+    """What the best variant beats, one line each, with the interval of the difference."""
+    lines = []
+    for found in document["comparisons"]:
+        if found["a"] != document["best"] or found["metric"] != document.get("select", found["metric"]):
+            continue
+        sure = found["low"] > 0 or found["high"] < 0
+        mark = "[green]✓[/]" if sure else "[yellow]?[/]"
+        words = f"{found['difference']:+.3f} [dim]({found['low']:+.3f} to {found['high']:+.3f})[/]"
+        lines.append(f"{mark} {escape(found['a'])} against {escape(found['b'])}: {found['metric']} {words}")
+    return lines
+
+
+def advice(document: dict[str, Any]) -> str:
+    """What to do next."""
+    out = document["out"]
+    if "report" in document["artefacts"]:
+        return f"open the report; `luthier compare {out}` sets its variants side by side"
+    if "train" in document["stages"]:
+        return f"luthier resume {out}"
+    return f"luthier resume {out}   # trains, evaluates and writes the report"

@@ -1,0 +1,66 @@
+"""Questions put to a model: greedy answers as text, within its context."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from transformers import PreTrainedTokenizerBase
+
+from luthier.chat.template import Template
+from luthier.core.records import Conversation, PromptCompletion, Record, answer_text
+from luthier.generation.generate import generate
+from luthier.methods.contract import Trainable
+
+ROOM_STEP = 8  # prompts near the end of the context are grouped by the room left for an answer, in steps of this
+
+
+def references(record: Record) -> tuple[str, ...]:
+    """The answers that count as right."""
+    further = record.references if isinstance(record, PromptCompletion) else ()
+    return (answer_text(record), *further)
+
+
+def is_question(record: Record) -> bool:
+    """Whether the record has an answer to be given, as running text has not."""
+    return isinstance(record, PromptCompletion | Conversation)
+
+
+def ask(
+    trainable: Trainable,
+    tokenizer: PreTrainedTokenizerBase,
+    template: Template,
+    records: Sequence[Record],
+    max_new_tokens: int,
+    context: int,
+) -> list[str]:
+    """The model's answer to each record's prompt, in their order; the stop token ends it and is not part of it."""
+    encoder_decoder = bool(trainable.model.config.is_encoder_decoder)
+    prompts = [template.prompt_ids(record) for record in records]
+    pad = tokenizer.pad_token_id
+    answers = [""] * len(prompts)
+    for room, rows in _by_room(prompts, max_new_tokens, None if encoder_decoder else context, trainable).items():
+        said = generate(
+            trainable.model,
+            [prompts[row] for row in rows],
+            encoder_decoder=encoder_decoder,
+            pad=0 if pad is None else pad,
+            stop=template.stop_ids,
+            max_new_tokens=room,
+            prefix=trainable.prefix,
+        )
+        for row, ids in zip(rows, said, strict=True):
+            answers[row] = str(tokenizer.decode(ids, skip_special_tokens=True)).strip()
+    return answers
+
+
+def _by_room(
+    prompts: Sequence[Sequence[int]], most: int, context: int | None, trainable: Trainable
+) -> dict[int, list[int]]:
+    """Which rows may be given how many new tokens: all `most`, save those whose prompt leaves less of the context."""
+    groups: dict[int, list[int]] = {}
+    for row, prompt in enumerate(prompts):
+        room = most if context is None else context - len(prompt) - len(trainable.prefix)
+        if room < most and room > ROOM_STEP:
+            room -= room % ROOM_STEP
+        groups.setdefault(max(1, min(room, most)), []).append(row)
+    return groups

@@ -1,0 +1,50 @@
+"""A quick look at a model's answers while it trains: the metric that chooses the best checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from luthier.chat.template import Template
+from luthier.core.errors import UserError
+from luthier.core.records import Record
+from luthier.engine.batches import layout_of
+from luthier.engine.score import score
+from luthier.evaluate.ask import ask, is_question, references
+from luthier.methods.contract import Trainable
+from luthier.metrics import METRICS
+from luthier.models.load import Base
+
+ROWS = 100  # answers cost more than losses: a validation asks at most this many rows, spread evenly over the split
+
+
+def validation_metrics(
+    trainable: Trainable,
+    base: Base,
+    template: Template,
+    records: Sequence[Record],
+    metrics: Sequence[str],
+    max_new_tokens: int,
+) -> dict[str, float]:
+    """The named metrics of the model on at most 100 of the validation records.
+
+    Raises UserError where a metric compares answers and the records, running text, have none.
+    """
+    if not records:
+        raise UserError("train.select needs validation rows and there are none: raise data.split.validation")
+    rows = np.unique(np.linspace(0, len(records) - 1, min(ROWS, len(records))).round().astype(int))
+    shown = [records[row] for row in rows]
+    chosen = {name: METRICS[name] for name in metrics}
+    if any(metric.needs == "answers" for metric in chosen.values()) and not all(map(is_question, shown)):
+        raise UserError(f"train.select is {', '.join(metrics)}, but running text has no answers: choose loss")
+    accepted = [references(record) for record in shown]
+    found = {}
+    for name, metric in chosen.items():
+        if metric.needs == "answers":
+            given = ask(trainable, base.tokenizer, template, shown, max_new_tokens, base.context), accepted
+        else:
+            loss = score(trainable, [template.render(record) for record in shown], layout_of(base, trainable.prefix))
+            given = loss.nll, loss.tokens
+        found[name] = metric.corpus(metric.rows(*given))
+    return found

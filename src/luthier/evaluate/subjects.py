@@ -1,0 +1,165 @@
+"""What is evaluated: the base, the base shown examples, the input's first sentences, and every variant."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from luthier.chat.template import Template, template_for
+from luthier.core.errors import UserError
+from luthier.core.records import Record, from_json
+from luthier.core.shards import IGNORED, Example, Shard
+from luthier.engine.batches import layout_of, vocabulary_of
+from luthier.engine.device import pick_device
+from luthier.engine.job import HELD_OUT
+from luthier.engine.score import RowLoss, score
+from luthier.evaluate import baselines
+from luthier.evaluate.ask import ask, is_question
+from luthier.evaluate.scoring import Measured
+from luthier.methods import METHODS
+from luthier.methods.contract import Trainable
+from luthier.models.load import Base, load_base
+from luthier.objectives import OBJECTIVES
+from luthier.recipe.sections import EvaluateSection
+
+NO_ANSWER = "running text has no answer to compare"
+NO_LOSS = "no model stands behind it, so no text has a probability"
+OTHER_TOKENS = "the loss covers more than the answer, and the examples would change what is counted"
+
+
+@dataclass(frozen=True)
+class Task:
+    """The test rows, and what is to be had of every subject: `needs` holds "answers", "losses" or both."""
+
+    section: EvaluateSection
+    shard: Shard
+    records: list[Record]
+    train: list[Record]
+    needs: frozenset[str]
+
+    @property
+    def has_answers(self) -> bool:
+        """Whether every test row is a question with an answer."""
+        return all(map(is_question, self.records))
+
+
+def read_task(section: EvaluateSection, data: Path) -> Task:
+    """The rows of stage 1; raises UserError where no test row is left."""
+    shard = Shard(data / "test")
+    if not len(shard):
+        raise UserError("there are no test rows: raise data.split.test, such as `test: 10%`")
+    records, train = ([from_json(body) for body in part.records()] for part in (shard, Shard(data / "train")))
+    return Task(section, shard, records, train, frozenset())
+
+
+def load(task: Task, variant: str | None, run: Path) -> tuple[Base, Trainable, Template]:
+    """A fresh base, with the variant's saved part on it unless `variant` is None, and the template of its prompts."""
+    base = load_base(task.section.model, task.section.seed, str(pick_device()))
+    trainable = Trainable(base.model, {})
+    if variant is not None:
+        method = METHODS[task.section.train.variant(variant).method.name]
+        trainable = method.load(base.model, run / "4-train" / variant / "model")
+    trainable.model.eval()
+    return base, trainable, template_for(base.tokenizer, task.section.data, base.encoder_decoder)
+
+
+def measure(task: Task, variant: str | None, run: Path) -> Measured:
+    """The base (None) or a trained variant on the test rows."""
+    base, trainable, template = load(task, variant, run)
+    name = variant or "base"
+    answers = _answers(task, base, trainable, template, task.records)
+    if "losses" not in task.needs:
+        return Measured(name, answers, reasons={"answers": NO_ANSWER})
+    examples = _held_out(task, variant or task.section.train.names[0], base, template)
+    loss = score(trainable, examples, layout_of(base, trainable.prefix), title=f"scoring {name}")
+    return _measured(name, answers, loss, _sizes(base, examples))
+
+
+def measure_few_shot(task: Task, run: Path) -> tuple[Measured, int]:
+    """The base shown examples from the training rows, and in how many rows not all of them fitted."""
+    base, trainable, template = load(task, None, run)
+    records, fewer = _with_examples(task, base, template)
+    answers = _answers(task, base, trainable, template, records)
+    if "losses" not in task.needs:
+        return Measured("few-shot", answers), fewer
+    rendered = [_answer_only(template, record, base.encoder_decoder) for record in records]
+    if any(_labelled(example) != _labelled(task.shard[row]) for row, example in enumerate(rendered)):
+        return Measured("few-shot", answers, reasons={"losses": OTHER_TOKENS}), fewer
+    loss = score(trainable, rendered, layout_of(base), title="scoring few-shot")
+    return _measured("few-shot", answers, loss, _sizes(base, rendered)), fewer
+
+
+def _with_examples(task: Task, base: Base, template: Template) -> tuple[list[Record], int]:
+    section = task.section
+    examples = baselines.choose_examples(task.train, section.evaluate.few_shot, section.seed)
+    chat = template.describe()["kind"] == "chat"
+    records, fewer = [], 0
+    for row, record in enumerate(task.records):
+        answer = len(task.shard[row].input_ids) - len(template.prompt_ids(record))
+        room = 0 if base.encoder_decoder else max(answer, section.evaluate.max_new_tokens)
+        shown, count = baselines.fitting(
+            record, examples, chat, lambda r: len(template.prompt_ids(r)), base.context - room
+        )
+        records.append(shown)
+        fewer += count < len(examples)
+    return records, fewer
+
+
+def measure_lead(task: Task) -> Measured:
+    """The first sentences of each input, about as long as a training answer."""
+    words = baselines.target_words(task.train)
+    column = task.section.evaluate.lead
+    answers = [baselines.lead(baselines.lead_source(record, column), words) for record in task.records]
+    return Measured("lead", answers, reasons={"losses": NO_LOSS})
+
+
+def _answers(
+    task: Task, base: Base, trainable: Trainable, template: Template, records: Sequence[Record]
+) -> list[str] | None:
+    if "answers" not in task.needs:
+        return None
+    most = task.section.evaluate.max_new_tokens
+    return ask(trainable, base.tokenizer, template, records, most, base.context)
+
+
+def _held_out(task: Task, variant: str, base: Base, template: Template) -> list[Example]:
+    """The test rows as the variant's objective wants them, drawn the same way for every subject."""
+    entry = task.section.train.variant(variant).objective
+    objective = OBJECTIVES[entry.name]
+    config, vocabulary = objective.config(**entry.options), vocabulary_of(base, template.stop)
+    seed = task.section.seed
+    return [
+        replace(
+            objective.example(task.shard[row], config, vocabulary, np.random.default_rng([seed, HELD_OUT, row])),
+            row=row,
+        )
+        for row in range(len(task.shard))
+    ]
+
+
+def _answer_only(template: Template, record: Record, encoder_decoder: bool) -> Example:
+    """The rendered record with the loss on its own answer alone, whatever turns the examples added."""
+    example = template.render(record)
+    if encoder_decoder:
+        return example
+    labels = example.labels.copy()
+    labels[: len(template.prompt_ids(record))] = IGNORED
+    return replace(example, labels=labels)
+
+
+def _labelled(example: Example) -> int:
+    return int((example.labels != IGNORED).sum())
+
+
+def _sizes(base: Base, examples: Sequence[Example]) -> np.ndarray:
+    """Bytes in UTF-8 of the labelled text of each example (n,); special tokens are not text."""
+    said = [[int(token) for token in example.labels if token != IGNORED] for example in examples]
+    texts = base.tokenizer.batch_decode(said, skip_special_tokens=True)
+    return np.array([len(str(text).encode()) for text in texts])
+
+
+def _measured(name: str, answers: list[str] | None, loss: RowLoss, size: np.ndarray) -> Measured:
+    return Measured(name, answers, loss.nll, loss.tokens, size, {"answers": NO_ANSWER})

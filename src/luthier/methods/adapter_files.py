@@ -1,0 +1,64 @@
+"""Adapter folders in PEFT's format, which PEFT, vLLM and llama.cpp read: a configuration and safetensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import copy
+from pathlib import Path
+
+from peft import PeftConfig, TaskType
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from luthier.core.errors import UserError
+from luthier.core.files import write_json
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+
+
+def task_of(model: PreTrainedModel) -> TaskType:
+    """PEFT's name for what the model does."""
+    return TaskType.SEQ_2_SEQ_LM if model.config.is_encoder_decoder else TaskType.CAUSAL_LM
+
+
+def write_adapter(folder: Path, config: PeftConfig, tensors: Mapping[str, Tensor], base: str) -> None:
+    """Write an adapter for the base of that name; the same adapter gives the same bytes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = copy(config)
+    config.base_model_name_or_path, config.inference_mode = base, True
+    values = {key: sorted(value) if isinstance(value, set) else value for key, value in config.to_dict().items()}
+    write_json(folder / CONFIG, values)
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    save_file(contiguous, folder / WEIGHTS, metadata={"format": "pt"})
+
+
+def read_adapter(folder: Path, kind: type[PeftConfig]) -> tuple[PeftConfig, dict[str, Tensor]]:
+    """The configuration and the tensors of an adapter folder.
+
+    Errors: UserError where files are missing or unreadable, or the adapter is of another kind.
+    """
+    for name in (CONFIG, WEIGHTS):
+        if not (folder / name).is_file():
+            raise UserError(f"{folder} holds no adapter (no {name}): name a folder with {CONFIG} and {WEIGHTS}")
+    try:
+        config = PeftConfig.from_pretrained(folder.as_posix())
+        tensors = load_file(folder / WEIGHTS)
+    except (ValueError, TypeError, SafetensorError) as error:
+        raise UserError(f"the adapter in {folder} cannot be read: {error}; save or download it again") from error
+    if not isinstance(config, kind):
+        raise UserError(f"the adapter in {folder} is {config.peft_type}, not {kind.__name__}: name another method")
+    config.inference_mode = False
+    return config, tensors
+
+
+def require_same(folder: Path, found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Refuse an adapter whose tensors are not, by name and shape, those that the base asks for."""
+    shapes, wanted = ({name: tuple(t.shape) for name, t in of.items()} for of in (found, expected))
+    for name in sorted(shapes.keys() | wanted.keys()):
+        if shapes.get(name) != wanted.get(name):
+            raise UserError(
+                f"the adapter in {folder} does not fit the base: {name} is {shapes.get(name, 'absent')} in the adapter "
+                f"and {wanted.get(name, 'absent')} in the base; load the base that it was trained on"
+            )

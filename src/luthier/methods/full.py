@@ -1,0 +1,45 @@
+"""Full fine-tuning: every weight may change; saved as a plain transformers folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel
+
+from luthier.core.errors import UserError
+from luthier.methods.contract import Method, Trainable
+from luthier.recipe.values import Frozen
+
+
+class Full(Frozen):
+    """Full fine-tuning has no options."""
+
+
+def prepare(model: PreTrainedModel, config: Full, seed: int) -> Trainable:
+    """Let every parameter train; tied ones are one parameter."""
+    model.requires_grad_(True)
+    return Trainable(model, dict(model.named_parameters()))
+
+
+def save(trainable: Trainable, folder: Path, config: Full, base: str) -> None:
+    """Write the whole model: its configuration and its weights as safetensors."""
+    trainable.model.save_pretrained(folder)
+
+
+def load(model: PreTrainedModel, folder: Path) -> Trainable:
+    """Give a fresh base the saved weights.
+
+    Errors: UserError where the folder holds no weights or those of another architecture.
+    """
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{folder} holds no model (no config.json): name a folder that full fine-tuning saved")
+    saved = type(model).from_pretrained(folder, dtype=torch.float32, use_safetensors=True, local_files_only=True)
+    try:
+        model.load_state_dict(saved.state_dict())
+    except RuntimeError as error:
+        raise UserError(f"the model in {folder} is not of the base's architecture: {error}") from error
+    return prepare(model, Full(), seed=0)
+
+
+FULL = Method(Full, prepare, save, load)

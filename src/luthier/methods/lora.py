@@ -1,0 +1,129 @@
+"""LoRA (Hu et al. 2021): beside each frozen linear layer W a trained product of two thin matrices.
+
+y = W x + (alpha / rank) B A x, with A (rank, in) random and B (out, rank) zero at first, so that training starts
+from the base's own function. PEFT puts the layers into the model in place, and the saved folder is PEFT's.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import peft
+import torch
+from peft import get_peft_model_state_dict, inject_adapter_in_model, set_peft_model_state_dict
+from pydantic import ConfigDict, Field, field_validator
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from luthier.core.errors import UserError, did_you_mean
+from luthier.methods.adapter_files import read_adapter, require_same, task_of, write_adapter
+from luthier.methods.contract import Method, Trainable
+from luthier.recipe.values import Frozen, Number, Share
+
+ALL_LINEAR = "all-linear"
+
+
+class Lora(Frozen):
+    """Options of LoRA."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    rank: int = Field(8, ge=1)
+    """Width of the thin matrices: capacity, memory and time grow with it."""
+    alpha: Number | None = Field(None, gt=0)
+    """The product is scaled by alpha / rank; default: twice the rank."""
+    dropout: Share = Field(0.0, lt=1)
+    """Share of a layer's inputs that its adapter does not see in a training step."""
+    targets: tuple[str, ...] = (ALL_LINEAR,)
+    """Names of linear layers, such as `q_proj`; `all-linear`: every one but the output layer."""
+
+    @field_validator("targets", mode="before")
+    @classmethod
+    def _one_target(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("targets")
+    @classmethod
+    def _some_target(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value:
+            raise ValueError(f"name at least one layer, or write `targets: {ALL_LINEAR}`")
+        return value
+
+
+def prepare(model: PreTrainedModel, config: Lora, seed: int) -> Trainable:
+    """Put fresh adapters beside the target layers; A depends on the seed alone.
+
+    Errors: UserError where a target names no linear layer.
+    """
+    targets = ALL_LINEAR if config.targets == (ALL_LINEAR,) else set(config.targets)
+    if isinstance(targets, set):
+        _check_targets(model, targets)
+    settings = peft.LoraConfig(
+        r=config.rank,
+        lora_alpha=2 * config.rank if config.alpha is None else config.alpha,  # pyright: ignore[reportArgumentType]
+        lora_dropout=config.dropout,
+        target_modules=targets,  # pyright: ignore[reportArgumentType]
+        task_type=task_of(model),
+        fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return _inject(model, settings)
+
+
+def save(trainable: Trainable, folder: Path, config: Lora, base: str) -> None:
+    """Write the adapter as PEFT does."""
+    settings = trainable.model.peft_config["default"]  # pyright: ignore[reportIndexIssue]
+    write_adapter(folder, settings, _tensors(trainable.model), base)
+
+
+def load(model: PreTrainedModel, folder: Path) -> Trainable:
+    """Put a saved LoRA adapter (Luthier's or PEFT's) onto a fresh base.
+
+    Errors: UserError where the folder holds no LoRA adapter or one of another base.
+    """
+    settings, tensors = read_adapter(folder, peft.LoraConfig)
+    assert isinstance(settings, peft.LoraConfig)
+    if isinstance(settings.target_modules, set | list):
+        _check_targets(model, set(settings.target_modules))
+    trainable = _inject(model, settings)
+    require_same(folder, tensors, _tensors(model))
+    set_peft_model_state_dict(model, tensors)
+    return trainable
+
+
+def _inject(model: PreTrainedModel, settings: peft.LoraConfig) -> Trainable:
+    training = model.training
+    inject_adapter_in_model(settings, model)
+    model.train(training)  # the new layers are born training, which would switch their dropout on
+    return Trainable(model, {name: p for name, p in model.named_parameters() if p.requires_grad})
+
+
+def _tensors(model: PreTrainedModel) -> dict[str, Tensor]:
+    """The adapter's tensors by PEFT's names, which count from PEFT's wrapper around the model."""
+    own = get_peft_model_state_dict(model, save_embedding_layers=False)
+    return {f"base_model.model.{name}": tensor for name, tensor in own.items()}
+
+
+def _linear_layers(model: PreTrainedModel) -> list[str]:
+    """Full names of the linear layers, the output layer not among them."""
+    output = model.get_output_embeddings()
+    return [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear | Conv1D) and module is not output
+    ]
+
+
+def _check_targets(model: PreTrainedModel, targets: set[str]) -> None:
+    """Each target must be the end of some linear layer's name, as PEFT matches them."""
+    layers = _linear_layers(model)
+    for target in sorted(targets):
+        if not any(layer == target or layer.endswith(f".{target}") for layer in layers):
+            ends = {layer.rsplit(".", 1)[-1] for layer in layers} | {ALL_LINEAR}
+            raise UserError(f"LoRA's targets: no linear layer is called '{target}': {did_you_mean(target, ends)}")
+
+
+LORA = Method(Lora, prepare, save, load)

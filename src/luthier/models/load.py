@@ -1,0 +1,135 @@
+"""A base made ready: model in fp32, tokenizer, and the fastest batch path that gives the same loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
+
+from luthier.core.errors import UserError
+from luthier.core.events import warn
+from luthier.models.hub import WEIGHTS, fetch
+from luthier.models.packing import adopt
+from luthier.models.resolve import Resolved, check_weights, resolve
+from luthier.models.tokenizers import add_tokens, read_tokenizer
+from luthier.models.weights import check_files
+from luthier.recipe.schema import Model
+
+
+@dataclass
+class Base:
+    """A loaded base: `model` in fp32 and evaluation mode; `packed` where it may be given rows without padding."""
+
+    name: str
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    family: str
+    encoder_decoder: bool
+    context: int
+    packed: bool
+
+
+def load_base(section: Model, seed: int = 0, device: torch.device | str = "cpu") -> Base:
+    """The base that `model:` names, on `device`; `blank:` ones have random weights from `seed`."""
+    resolved = resolve(section)
+    tokenizer = read_tokenizer(resolved.folder)
+    added = add_tokens(tokenizer, section.add_tokens)
+    model = _blank(resolved, seed) if resolved.blank else _pretrained(resolved)
+    make_room(model, len(tokenizer), added)
+    model.to(device).eval()  # pyright: ignore[reportArgumentType]
+    return Base(
+        name=resolved.name,
+        model=model,
+        tokenizer=tokenizer,
+        family=resolved.family,
+        encoder_decoder=resolved.encoder_decoder,
+        context=resolved.context,
+        packed=adopt(model),
+    )
+
+
+def model_class(resolved: Resolved) -> type[PreTrainedModel]:
+    """transformers' class for the base, imported alone: neither the trainer nor the other families come along."""
+    if resolved.architecture is not None:
+        found = getattr(transformers, resolved.architecture)
+    else:
+        from transformers.models.auto import modeling_auto
+
+        table = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+        if resolved.encoder_decoder:
+            table = modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES
+        if resolved.family not in table:
+            raise UserError(f"model.base: {resolved.name} is a {resolved.family}, which has no language model head")
+        found = getattr(transformers, table[resolved.family])
+    if found.main_input_name != "input_ids":
+        raise UserError(f"model.base: {resolved.name} reads {found.main_input_name}, not text")
+    return found
+
+
+def _config(cls: type[PreTrainedModel], resolved: Resolved) -> Any:
+    return cls.config_class.from_pretrained(resolved.folder)  # pyright: ignore[reportOptionalMemberAccess]
+
+
+def _blank(resolved: Resolved, seed: int) -> PreTrainedModel:
+    cls = model_class(resolved)
+    config = _config(cls, resolved)
+    config.dtype = torch.float32
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return cls(config)
+
+
+def _pretrained(resolved: Resolved) -> PreTrainedModel:
+    if resolved.revision is not None:
+        fetch(resolved.name, resolved.revision, WEIGHTS)
+        check_weights(resolved.folder, resolved.name)
+    check_files(resolved.folder)
+    logging.disable_progress_bar()
+    try:
+        model, report = model_class(resolved).from_pretrained(
+            resolved.folder,
+            dtype=torch.float32,
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"model.base: the weights of {resolved.name} do not fit its config.json ({reason})"
+        ) from error
+    for what, effect in (("missing_keys", "starts at random"), ("unexpected_keys", "is not used")):
+        names = sorted(report[what])
+        if names:
+            some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+            warn(
+                f"model.{what}", f"{resolved.name}: {len(names)} weights: what follows {effect}: {some}", names=names
+            )
+    return model
+
+
+def make_room(model: PreTrainedModel, tokens: int, added: list[int]) -> None:
+    """Grow the vocabulary where the tokenizer has outgrown it, and start the added tokens at the others' mean.
+
+    A mean lies where the output layer is calibrated: a random row would often win the softmax or drown the input.
+    """
+    tables = [model.get_input_embeddings(), model.get_output_embeddings()]
+    if tokens > tables[0].weight.shape[0]:
+        model.resize_token_embeddings(tokens, mean_resizing=False)
+        tables = [model.get_input_embeddings(), model.get_output_embeddings()]
+    if not added:
+        return
+    values = [table.weight for table in tables]
+    if isinstance(tables[1].bias if hasattr(tables[1], "bias") else None, nn.Parameter):
+        values.append(tables[1].bias)
+    for value in {id(value): value for value in values}.values():  # a tied table once
+        others = torch.ones(len(value), dtype=torch.bool)
+        others[added] = False
+        others[tokens:] = False
+        with torch.no_grad():
+            value[added] = value[others].mean(0)

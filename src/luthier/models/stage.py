@@ -1,0 +1,69 @@
+"""Stage 2: the base resolved, loaded once and described."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from luthier.core.artefacts import Artefacts, Counts
+from luthier.core.files import digest, sha256, write_json
+from luthier.models.load import load_base
+from luthier.models.resolve import Resolved, resolve
+from luthier.models.weights import weight_files
+from luthier.recipe.sections import ModelSection
+
+
+def run(section: ModelSection, inputs: Artefacts, out: Path) -> Counts:
+    """Write `base.json`: what the base is, its licence, its files' checksums, and a fingerprint of it all."""
+    base = load_base(section.model, section.seed)
+    resolved = resolve(section.model)
+    files = dependencies(section)
+    weights = {path.name: files[path.name] for path in _weights(resolved)}
+    embedding: Any = base.model.get_input_embeddings()
+    output: Any = base.model.get_output_embeddings()
+    description = {
+        "name": base.name,
+        "folder": str(resolved.folder),
+        "revision": resolved.revision,
+        "family": base.family,
+        "encoder_decoder": base.encoder_decoder,
+        "parameters": sum(parameter.numel() for parameter in base.model.parameters()),
+        "context": base.context,
+        "vocab_size": len(base.tokenizer),
+        "embedding_rows": len(embedding.weight),
+        "tied_embeddings": output.weight is embedding.weight,
+        "packed": base.packed,
+        "licence": licence(resolved.folder),
+        "seed": section.seed if resolved.blank else None,
+        "weights": weights,
+    }
+    fingerprint = digest([files, list(section.model.add_tokens), description["seed"]])
+    write_json(out / "base.json", {**description, "fingerprint": fingerprint})
+    return Counts()
+
+
+def dependencies(section: ModelSection) -> dict[str, str]:
+    """The SHA-256 of every file of the base that shapes the model: configuration, tokenizer, weights."""
+    resolved = resolve(section.model)
+    paths = [path for path in resolved.folder.iterdir() if path.suffix in (".json", ".model", ".txt", ".jinja")]
+    return {path.name: sha256(path) for path in sorted([*paths, *_weights(resolved)])}
+
+
+def licence(folder: Path) -> str | None:
+    """The licence that the front matter of the folder's model card (README.md) names, if there is one."""
+    card = folder / "README.md"
+    parts = card.read_text(encoding="utf-8").split("---\n", 2) if card.is_file() else []
+    if len(parts) < 3 or parts[0].strip():
+        return None
+    try:
+        matter = yaml.safe_load(parts[1])
+    except yaml.YAMLError:
+        return None
+    named = matter.get("license") if isinstance(matter, dict) else None
+    return str(named) if named else None
+
+
+def _weights(resolved: Resolved) -> list[Path]:
+    return [] if resolved.blank else weight_files(resolved.folder)

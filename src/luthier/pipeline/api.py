@@ -1,0 +1,119 @@
+"""The Python face: `luthier.run("recipe.yaml", "train.epochs=1")` gives a `Run`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from luthier.core.errors import UserError
+from luthier.pipeline import index, summary
+from luthier.pipeline.flow import run_flow
+from luthier.pipeline.folder import RECIPE, REPORT, open_folder, run_id
+from luthier.pipeline.validate import validate
+from luthier.pipeline.work import Outcome
+from luthier.recipe.load import load
+from luthier.recipe.schema import Recipe
+
+
+class Run:
+    """One run: a recipe, its folder, and the stages as calls.
+
+    Each call makes what is missing before its stage, skips what has not changed, and returns the run itself, so
+    that `luthier.open("recipe.yaml").data().plan()` reads like the flow.
+    """
+
+    def __init__(self, recipe: Recipe, folder: Path) -> None:
+        self.recipe = recipe
+        self.folder = folder
+        self.outcomes: dict[str, Outcome] = {}
+
+    def data(self) -> Run:
+        """Stage 1: rows read, cleaned, split and rendered to tokens."""
+        return self._flow(upto="data")
+
+    def plan(self) -> Run:
+        """Stages 1 to 3: the preflight and what the training will take; raises `Refusal` when the answer is no."""
+        return self._flow(upto="plan")
+
+    def train(self) -> Run:
+        """Stages 1 to 4: every variant trained."""
+        return self._flow(upto="train")
+
+    def evaluate(self) -> Run:
+        """Stage 5 on variants that are trained already, and the report; never trains."""
+        return self._flow(only="evaluate")
+
+    def all(self) -> Run:
+        """Every stage, and the report."""
+        return self._flow()
+
+    def _flow(self, upto: str | None = None, only: str | None = None) -> Run:
+        self.outcomes = run_flow(self.recipe, self.folder, upto, only)
+        return self
+
+    @property
+    def id(self) -> str:
+        """`<name>-<4 hex>`."""
+        return run_id(self.recipe)
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """All that is known about the run: what `luthier run --json` prints."""
+        return summary.document(self.folder, self.outcomes)
+
+    @property
+    def metrics(self) -> dict[str, dict[str, dict[str, float]]]:
+        """Variant -> metric -> {value, low, high, n} on the test rows; empty before the evaluation."""
+        return self.document["metrics"]
+
+    @property
+    def best(self) -> str | None:
+        """The variant that `evaluate.select` chooses."""
+        return summary.best(self.folder)["best"]
+
+    @property
+    def report(self) -> Path:
+        """The report, one HTML file that opens anywhere."""
+        return self.folder / REPORT
+
+    def __repr__(self) -> str:
+        return f"Run({self.id!r}, folder={str(self.folder)!r})"
+
+
+def open_run(source: str | Path | Recipe, *overrides: str, out: str | Path | None = None) -> Run:
+    """The run of a recipe (a YAML file, or a `Recipe`), or an earlier run by its folder or id; nothing is run yet."""
+    if isinstance(source, Recipe):
+        recipe = source
+    elif _names_a_run(source):
+        return _earlier(str(source), overrides, out)
+    else:
+        recipe = load(Path(source), overrides)
+    validate(recipe)
+    return Run(recipe, open_folder(recipe, Path(out) if out else None))
+
+
+def _names_a_run(source: str | Path) -> bool:
+    """A folder, or a text that is neither a file nor looks like a YAML file's name."""
+    path = Path(source)
+    return path.is_dir() or (isinstance(source, str) and not path.is_file() and path.suffix not in (".yaml", ".yml"))
+
+
+def _earlier(reference: str, overrides: tuple[str, ...], out: str | Path | None) -> Run:
+    folder = index.find(reference)
+    if overrides or out:
+        raise UserError(
+            f"{folder} is a run whose recipe is settled: give {folder / RECIPE} instead of the run to change keys "
+            "or the folder"
+        )
+    recipe = load(folder / RECIPE)
+    validate(recipe)
+    return Run(recipe, folder)
+
+
+def run(source: str | Path | Recipe, *overrides: str, out: str | Path | None = None) -> Run:
+    """Run all stages of a recipe: `luthier.run("recipe.yaml", "train.epochs=1", out="runs/first")`.
+
+    What an earlier call has finished is skipped. Raises `UserError` for what the recipe's author can mend and
+    `Refusal` when the preflight or the budget says no.
+    """
+    return open_run(source, *overrides, out=out).all()

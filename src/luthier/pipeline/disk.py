@@ -1,0 +1,32 @@
+"""A full disk shows itself in many ways (numpy, safetensors and torch each raise their own): one sentence for all."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from types import TracebackType
+
+from luthier.core.errors import Interrupted, Refusal, UserError
+
+FULL_BYTES = 256 * 1024
+
+
+class DiskWatch:
+    """What breaks inside the block while the disk is full is reported as the full disk that it is."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not isinstance(error, Exception) or isinstance(error, UserError | Refusal | Interrupted):
+            return
+        if shutil.disk_usage(self.folder).free < FULL_BYTES:
+            raise UserError(
+                f"no space left on the disk of {self.folder}: free some and run `luthier resume {self.folder}`, or "
+                "choose another folder with --out; what was finished is kept"
+            ) from error

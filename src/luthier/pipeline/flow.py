@@ -1,0 +1,83 @@
+"""A run: the stages one after another in one process, each skipped when nothing it depends on has changed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from luthier.core.artefacts import MANIFEST, Artefacts, Manifest, versions
+from luthier.core.events import emit, recorded
+from luthier.core.files import disk_errors, write_json
+from luthier.pipeline import index, publish
+from luthier.pipeline.disk import DiskWatch
+from luthier.pipeline.folder import EVENTS, locked, run_id
+from luthier.pipeline.headline import headline
+from luthier.pipeline.stages import STAGES, Stage, Work, works
+from luthier.pipeline.work import Outcome, already_made, perform
+from luthier.recipe.load import identity
+from luthier.recipe.schema import Recipe
+
+
+def run_flow(
+    recipe: Recipe, folder: Path, upto: str | None = None, only: str | None = None, stages: Sequence[Stage] = STAGES
+) -> dict[str, Outcome]:
+    """Run the stages in `folder` and return what became of each piece of work, by its name.
+
+    `upto` stops after the stage of that name; `only` runs that one, on earlier stages that must be finished.
+    """
+    with disk_errors(folder), locked(folder), DiskWatch(folder), recorded(folder / EVENTS), index.Indexed(recipe, folder):
+        emit("run.started", run=run_id(recipe), folder=str(folder))
+        outcomes, manifests = _run_stages(recipe, folder, upto, only, stages)
+        whole = len(outcomes) == sum(1 for stage in stages for _ in works(stage, recipe, folder))
+        changed = any(outcome.status == "done" for outcome in outcomes.values())
+        if whole and (changed or not (folder / MANIFEST).exists()):
+            _write_manifest(recipe, folder, outcomes, manifests)
+        if whole:
+            publish.publish(folder, changed)
+    return outcomes
+
+
+def _run_stages(
+    recipe: Recipe, folder: Path, upto: str | None, only: str | None, stages: Sequence[Stage]
+) -> tuple[dict[str, Outcome], dict[str, Manifest]]:
+    outcomes: dict[str, Outcome] = {}
+    manifests: dict[str, Manifest] = {}
+    artefacts = Artefacts(folder, {stage.name: folder / stage.folder for stage in stages})
+    for stage in stages:
+        for work in works(stage, recipe, folder):
+            if only not in (None, stage.name):
+                manifests[work.name] = already_made(work)
+                outcomes[work.name] = Outcome("skipped", manifests[work.name].seconds, manifests[work.name].counts)
+                continue
+            outcomes[work.name], manifests[work.name] = perform(work, artefacts, manifests)
+            _tell(work, outcomes[work.name], manifests[work.name])
+        if stage.name in (upto, only):
+            break
+    return outcomes, manifests
+
+
+def _tell(work: Work, outcome: Outcome, manifest: Manifest) -> None:
+    emit(
+        f"stage.{outcome.status}",
+        stage=work.name,
+        seconds=outcome.seconds,
+        counts=dict(outcome.counts),
+        headline=headline(work, manifest),
+    )
+
+
+def _write_manifest(
+    recipe: Recipe, folder: Path, outcomes: dict[str, Outcome], manifests: dict[str, Manifest]
+) -> None:
+    """The seal of the whole run: which stages, with which content."""
+    body = {
+        "run": run_id(recipe),
+        "recipe": identity(recipe),
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "seconds": round(sum(outcome.seconds for outcome in outcomes.values()), 3),
+        "versions": versions(),
+        "stages": {name: {"key": found.key, "digest": found.digest} for name, found in manifests.items()},
+    }
+    write_json(folder / MANIFEST, body)
+

@@ -1,0 +1,120 @@
+"""The index of runs: one SQLite file beside the run folders. It only points; the folders hold the truth."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from types import TracebackType
+
+from luthier.core.errors import Interrupted, Refusal, UserError, did_you_mean
+from luthier.core.events import Stopwatch, emit, warn
+from luthier.pipeline import summary
+from luthier.pipeline.folder import MANIFEST, RECIPE, is_locked, run_id, workspace
+from luthier.recipe.schema import Recipe
+
+NAME = "index.sqlite"
+TABLE = """create table if not exists runs (
+    folder text primary key, id text not null, name text not null, status text not null, started text not null,
+    seconds real not null, best text, metric text, value real)"""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One run; `status` is running, done, partial, refused, interrupted, failed, stopped (killed) or gone."""
+
+    folder: str
+    id: str
+    name: str
+    status: str
+    started: str
+    seconds: float
+    best: str | None = None
+    metric: str | None = None
+    value: float | None = None
+
+
+@contextmanager
+def _database() -> Iterator[sqlite3.Connection]:
+    path = workspace() / NAME
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with closing(sqlite3.connect(path, timeout=10)) as connection, connection:
+        connection.execute(TABLE)
+        yield connection
+
+
+class Indexed:
+    """Keep the index up to date with how the run inside the block goes, and tell the run's events how it ended."""
+
+    def __init__(self, recipe: Recipe, folder: Path) -> None:
+        started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        self.folder = folder
+        self.entry = Entry(str(folder.resolve()), run_id(recipe), recipe.name, "running", started, 0.0)
+
+    def __enter__(self) -> None:
+        self.watch = Stopwatch()
+        _store(self.entry)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        status = self._status(error)
+        seconds = round(self.watch.seconds, 3)
+        emit("run.ended", run=self.entry.id, status=status, seconds=seconds, error=str(error) if error else None)
+        _store(replace(self.entry, status=status, seconds=seconds, **summary.best(self.folder)))
+
+    def _status(self, error: BaseException | None) -> str:
+        if error is None:
+            return "done" if (self.folder / MANIFEST).is_file() else "partial"
+        if isinstance(error, Refusal):
+            return "refused"
+        return "interrupted" if isinstance(error, Interrupted | KeyboardInterrupt) else "failed"
+
+
+def _store(entry: Entry) -> None:
+    columns = [field.name for field in fields(Entry)]
+    marks = ", ".join(f":{column}" for column in columns)
+    try:
+        with _database() as database:
+            database.execute(f"insert or replace into runs ({', '.join(columns)}) values ({marks})", asdict(entry))
+    except (sqlite3.Error, OSError) as error:
+        # a run must not fail because the list of runs cannot be written
+        warn("index", f"the index of runs in {workspace()} could not be written: {error}")
+
+
+def entries() -> list[Entry]:
+    """All runs, the newest first, with what has become of them since."""
+    if not (workspace() / NAME).is_file():
+        return []
+    columns = ", ".join(field.name for field in fields(Entry))
+    try:
+        with _database() as database:
+            rows = database.execute(f"select {columns} from runs order by started desc, rowid desc").fetchall()
+    except sqlite3.DatabaseError as error:
+        raise UserError(
+            f"{workspace() / NAME} is damaged ({error}): delete it, the runs themselves are safe"
+        ) from None
+    return [_as_it_is_now(Entry(*row)) for row in rows]
+
+
+def _as_it_is_now(entry: Entry) -> Entry:
+    if not (Path(entry.folder) / RECIPE).is_file():
+        return replace(entry, status="gone")
+    if entry.status == "running" and not is_locked(Path(entry.folder)):
+        return replace(entry, status="stopped")
+    return entry
+
+
+def find(reference: str) -> Path:
+    """The run folder that a path or a run's id names."""
+    for folder in (Path(reference), workspace() / reference):
+        if (folder / RECIPE).is_file():
+            return folder
+    known = {entry.id: entry.folder for entry in reversed(entries()) if entry.status != "gone"}
+    if reference in known:
+        return Path(known[reference])
+    hint = did_you_mean(reference, known) if known else "`luthier run RECIPE` makes one"
+    raise UserError(f"no run at {reference}: {hint}")

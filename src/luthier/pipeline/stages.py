@@ -1,0 +1,105 @@
+"""The stages of a run as one ordered tuple, and the pieces of work that each means for a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from luthier.recipe.schema import Recipe
+from luthier.recipe.sections import DataSection, EvaluateSection, ModelSection, PlanSection, TrainSection
+from luthier.recipe.values import Frozen
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage: where its `run` is, what it may see, and whose folders shape its result.
+
+    `given` are keyword arguments of `run` that come from above its layer, by where they are defined. A stage that
+    is `resumable` finds the files of its interrupted predecessor in its folder; any other starts with an empty one.
+    """
+
+    number: int
+    name: str
+    section: type[Frozen]
+    module: str
+    after: tuple[str, ...] = ()
+    given: Mapping[str, str] = field(default_factory=dict)
+    resumable: bool = False
+    per_variant: bool = False
+
+    @property
+    def folder(self) -> str:
+        """The stage's folder within the run's."""
+        return f"{self.number}-{self.name}"
+
+    def load(self) -> ModuleType:
+        """The stage's module, imported when it is first needed."""
+        return import_module(self.module)
+
+    def arguments(self) -> dict[str, Any]:
+        """What `given` names, imported."""
+        found = {}
+        for name, where in self.given.items():
+            module, attribute = where.split(":")
+            found[name] = getattr(import_module(module), attribute)
+        return found
+
+
+STAGES: tuple[Stage, ...] = (
+    Stage(1, "data", DataSection, "luthier.data.stage"),
+    Stage(2, "model", ModelSection, "luthier.models.stage"),
+    Stage(3, "plan", PlanSection, "luthier.plan.stage", after=("data", "model")),
+    Stage(
+        4,
+        "train",
+        TrainSection,
+        "luthier.train.stage",
+        after=("data", "model"),
+        given={"evaluate": "luthier.evaluate.quick:validation_metrics"},
+        resumable=True,
+        per_variant=True,
+    ),
+    Stage(5, "evaluate", EvaluateSection, "luthier.evaluate.stage", after=("data", "model", "train")),
+)
+
+
+@dataclass(frozen=True)
+class Work:
+    """One sealed folder to make: a stage, or one variant of it."""
+
+    stage: Stage
+    name: str  # `data`, `train/lora`
+    folder: Path
+    section: Frozen
+
+    @property
+    def variant(self) -> str | None:
+        """The variant, for a stage that works on each alone."""
+        return self.folder.name if self.stage.per_variant else None
+
+
+def works(stage: Stage, recipe: Recipe, run: Path) -> Iterator[Work]:
+    """What the stage has to make for this recipe, in order."""
+    if not stage.per_variant:
+        yield Work(stage, stage.name, run / stage.folder, section(stage, recipe))
+        return
+    for variant in recipe.train.names:
+        yield Work(stage, f"{stage.name}/{variant}", run / stage.folder / variant, section(stage, recipe, variant))
+
+
+def section(stage: Stage, recipe: Recipe, variant: str = "") -> Frozen:
+    """The part of the recipe that the stage sees."""
+    values = {name: getattr(recipe, name) for name in stage.section.model_fields if hasattr(recipe, name)}
+    if stage.per_variant:
+        values["training"] = recipe.train.variant(variant)
+        values["max_new_tokens"] = recipe.evaluate.max_new_tokens
+    return stage.section(**values)
+
+
+def stage_called(name: str, stages: tuple[Stage, ...] = STAGES) -> Stage:
+    """The stage of that name."""
+    return next(stage for stage in stages if stage.name == name)

@@ -1,0 +1,88 @@
+"""What the schema cannot see: names that belong to tables, their options, and names that refer to each other."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from luthier.core.errors import UserError, did_you_mean
+from luthier.core.tables import Table
+from luthier.recipe.explain import sentences
+from luthier.recipe.schema import Recipe, Training
+from luthier.recipe.values import Named
+
+BASELINES = ("base", "few-shot", "lead")
+FOLDER_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}")
+
+
+def validate(recipe: Recipe) -> None:
+    """Refuse, before anything runs, a recipe that names what is not there; every problem with its dotted key."""
+    problems = dict.fromkeys([*_variants(recipe), *_evaluation(recipe), *_waived(recipe)])
+    if problems:
+        raise UserError("\n".join(problems))
+
+
+def _variants(recipe: Recipe) -> Iterator[str]:
+    for name in recipe.train.names:
+        if name in BASELINES:
+            yield f"train.variants.{name}: this name stands for a baseline: call the variant otherwise"
+        if not FOLDER_NAME.fullmatch(name):
+            yield f"train.variants.{name}: use letters, digits, dots and dashes, the variant's folder is called so"
+        own = recipe.train.variants.get(name, {})
+        yield from _training(recipe, recipe.train.variant(name), f"train.variants.{name}", own)
+
+
+def _training(recipe: Recipe, training: Training, place: str, own: Mapping[str, Any]) -> Iterator[str]:
+    """The problems of one variant's settings, each under the key where it was written."""
+    from luthier.engine.optimizers import OPTIMIZERS
+    from luthier.methods import METHODS
+    from luthier.metrics import METRICS
+    from luthier.objectives import OBJECTIVES
+
+    def key(name: str) -> str:
+        return f"{place if name in own else 'train'}.{name}"
+
+    yield from _named(key("method"), training.method, METHODS)
+    yield from _named(key("objective"), training.objective, OBJECTIVES)
+    yield from _named(key("optimizer"), training.optimizer, OPTIMIZERS)
+    for source in training.on:
+        yield from _known(key("on"), source, recipe.data.sources, "source of data.sources")
+    yield from _known(key("select"), training.select, METRICS, "metric")
+
+
+def _named(key: str, named: Named, table: Table[Any]) -> Iterator[str]:
+    """An entry's name against its table, and its options against the entry's own config class."""
+    if named.name not in table:
+        yield f"{key}: no {table.what} is called '{named.name}': {did_you_mean(named.name, table)}"
+        return
+    config = table[named.name].config
+    try:
+        config.model_validate(named.options)
+    except ValidationError as error:
+        yield from sentences(error, config, tuple(key.split(".")))
+
+
+def _known(key: str, name: str, known: Collection[str], what: str) -> Iterator[str]:
+    if name not in known:
+        yield f"{key}: no {what} is called '{name}': {did_you_mean(name, known)}"
+
+
+def _evaluation(recipe: Recipe) -> Iterator[str]:
+    from luthier.metrics import METRICS
+
+    for metric in recipe.evaluate.metrics:
+        yield from _known("evaluate.metrics", metric, METRICS, "metric")
+    select, metrics = recipe.evaluate.select, recipe.evaluate.metrics
+    if select not in metrics:
+        yield f"evaluate.select = '{select}' is not among evaluate.metrics: write one of {', '.join(metrics)}"
+
+
+def _waived(recipe: Recipe) -> Iterator[str]:
+    if recipe.plan.waive:
+        from luthier.plan.checks import CHECKS
+
+        for check in recipe.plan.waive:
+            yield from _known("plan.waive", check, CHECKS, "check")

@@ -1,0 +1,85 @@
+"""One sealed folder: skipped when nothing that shapes it has changed, else made, timed and sealed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from luthier.core.artefacts import MANIFEST, Artefacts, Counts, Manifest, key, read_manifest, seal
+from luthier.core.errors import UserError
+from luthier.core.events import Stopwatch, emit
+from luthier.core.files import read_json, write_json
+from luthier.pipeline.stages import Work
+
+BEGUN = "begun.json"  # the key of the work that a resumable folder holds
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one piece of work; `seconds` is what making it took, also when that was an earlier run."""
+
+    status: str  # done | skipped
+    seconds: float
+    counts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def intact(folder: Path, manifest: Manifest) -> bool:
+    """Whether every file is there in its size: the cheap half of verification."""
+    return all(
+        (folder / name).is_file() and (folder / name).stat().st_size == entry["bytes"]
+        for name, entry in manifest.files.items()
+    )
+
+
+def sealed(folder: Path) -> Manifest | None:
+    """The seal of a folder whose files are all there."""
+    manifest = read_manifest(folder)
+    return manifest if manifest and intact(folder, manifest) else None
+
+
+def inputs_of(work: Work, before: Mapping[str, Manifest]) -> dict[str, str]:
+    """Digest of everything outside its section that shapes the work: earlier folders, files of the user's."""
+    digests = {name: manifest.digest for name, manifest in before.items() if name.split("/")[0] in work.stage.after}
+    dependencies = getattr(work.stage.load(), "dependencies", None)
+    return digests | (dependencies(work.section) if dependencies else {})
+
+
+def perform(work: Work, artefacts: Artefacts, before: Mapping[str, Manifest]) -> tuple[Outcome, Manifest]:
+    """Make the folder unless it stands there, finished, from the same inputs."""
+    section = work.section.model_dump(mode="json")
+    inputs = inputs_of(work, before)
+    wanted = key(work.name, section, inputs)
+    manifest = sealed(work.folder)
+    if manifest and manifest.key == wanted:
+        return Outcome("skipped", manifest.seconds, manifest.counts), manifest
+    _prepare(work, wanted)
+    emit("stage.started", stage=work.name)
+    watch = Stopwatch()
+    counts = work.stage.load().run(work.section, artefacts, work.folder, **work.stage.arguments())
+    counts = counts.to_json() if isinstance(counts, Counts) else dict(counts or {})
+    manifest = seal(work.folder, work.name, section, inputs, counts, watch.seconds)
+    return Outcome("done", manifest.seconds, counts), manifest
+
+
+def _prepare(work: Work, wanted: str) -> None:
+    """An empty folder; a resumable stage keeps what it had begun of exactly this work."""
+    begun = work.folder / BEGUN
+    (work.folder / MANIFEST).unlink(missing_ok=True)
+    if not (work.stage.resumable and begun.is_file() and read_json(begun)["key"] == wanted):
+        shutil.rmtree(work.folder, ignore_errors=True)
+    work.folder.mkdir(parents=True, exist_ok=True)
+    if work.stage.resumable:
+        write_json(begun, {"key": wanted})
+
+
+def already_made(work: Work) -> Manifest:
+    """The seal of work that must have been done before."""
+    manifest = sealed(work.folder)
+    if manifest is None:
+        raise UserError(
+            f"{work.folder} is not finished: `luthier run {work.folder.parents[1 if work.variant else 0]}` makes it"
+        )
+    return manifest

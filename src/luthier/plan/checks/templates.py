@@ -1,0 +1,159 @@
+"""Will the model meet at inference what it met in training?"""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+from luthier.core.records import Conversation, Text
+from luthier.plan.checks.text import as_tokenized, decoded, is_cut
+from luthier.plan.finding import Finding, error, excerpt, ok, some, warning
+from luthier.plan.subject import Row, Subject
+
+MARKER = re.compile(r"<\|[^|<>\s]+\|>")  # <|im_start|>, <|user|>: how chat templates write tokens of their own
+TAIL = 16  # tokens of a prompt that was cut from the left which must still stand before the answer
+
+
+def template_changed(subject: Subject) -> Finding:
+    """The prompt as inference tokenises it is what stands before the answer in training."""
+    now = subject.template.fingerprint
+    if subject.rendered != now:
+        return error(
+            f"the rows were rendered with the template {subject.rendered[:12]}, but the model now has {now[:12]}: "
+            "render the data again (luthier data), or put the tokenizer's files back"
+        )
+    looked_at = [row for row in subject.rows if not isinstance(row.record, Text) and not subject.rewritten]
+    wrong = [row for row in looked_at if not _same_prompt(subject, row)]
+    if not wrong:
+        return ok(f"template {now[:12]}; inference gives {len(looked_at)} prompts as training does")
+    row = wrong[0]
+    trained = subject.tokenizer.decode(row.inputs[:48])
+    given = subject.tokenizer.decode(subject.template.prompt_ids(row.record)[:48])
+    return error(
+        f"{len(wrong)} of {len(looked_at)} rows give another prompt in training than at inference: {row.place} has "
+        f"{excerpt(trained)} in training and {excerpt(given)} at inference; the chat template depends on the answer"
+    )
+
+
+def _same_prompt(subject: Subject, row: Row) -> bool:
+    bos = subject.tokenizer.bos_token_id
+    given = _without(subject.template.prompt_ids(row.record), bos)
+    read = _without(row.inputs.tolist(), bos)
+    if len(given) < subject.context and not (is_cut(subject, row) and read[: len(given)] != given):
+        return read[: len(given)] == given
+    tail = given[-TAIL:]  # the prompt was cut from the left: its end must be there
+    return any(read[i : i + len(tail)] == tail for i in range(len(read) - len(tail) + 1)) or not len(row.said)
+
+
+def _without(tokens: list[int], first: int | None) -> list[int]:
+    start = 0
+    while start < len(tokens) and tokens[start] == first:
+        start += 1
+    return tokens[start:]
+
+
+def system_prompt_lost(subject: Subject) -> Finding:
+    """The system message of each row stands in what the model reads."""
+    lost, cut, had = [], [], 0
+    for row in subject.rows:
+        system = _system(subject, row)
+        if not system:
+            continue
+        had += 1
+        if system not in decoded(subject, row.inputs):
+            (cut if is_cut(subject, row) else lost).append(row)
+    if lost:
+        return error(
+            f"{len(lost)} of {had} rows with a system message lose it in rendering: "
+            f"{some([row.place for row in lost])}; the chat template ignores the role 'system': put the message into "
+            "the user's turn (data.prompt), or take a template that has it"
+        )
+    if cut:
+        return warning(
+            f"{len(cut)} of {had} rows lose their system message to the context of {subject.context} tokens: "
+            f"{some([row.place for row in cut])}; raise model.context or remove long rows (data.too_long: remove)"
+        )
+    return ok(f"{had} rows have a system message and keep it")
+
+
+def _system(subject: Subject, row: Row) -> str:
+    """The squeezed system message that the row should have."""
+    if not isinstance(row.record, Conversation):
+        return ""
+    own = "".join(m.content for m in row.record.messages if m.role == "system")
+    return as_tokenized(subject, own or subject.data.system or "")
+
+
+def special_token_split(subject: Subject) -> Finding:
+    """Every special token that stands in a row as text stands there as one token."""
+    markers = _markers(subject)
+    broken = [text for text in markers if text in _known(subject) and not _is_one(subject, text)]
+    if broken:
+        return error(
+            f"the tokenizer splits {some([repr(text) for text in broken])} into pieces although it calls them special "
+            "tokens: load its tokenizer.json whole, or add them with model.add_tokens"
+        )
+    split = [(row, text) for row in subject.rows for text in markers if _is_split(subject, row, text)]
+    if split:
+        row, text = split[0]
+        return error(
+            f"{len({id(row) for row, _ in split})} of {len(subject.rows)} rows hold {text!r} in pieces instead of as "
+            f"one token: {row.place}; add it with model.add_tokens, or take the tokenizer that the template is for"
+        )
+    return ok(f"{len(markers)} special tokens stay whole")
+
+
+def _known(subject: Subject) -> set[str]:
+    return {*map(str, subject.tokenizer.all_special_tokens), *subject.added}
+
+
+def _markers(subject: Subject) -> list[str]:
+    """Special tokens, and what the chat template writes like one."""
+    template = subject.tokenizer.chat_template if subject.data.chat else None
+    return sorted({*_known(subject), *MARKER.findall(template or "")})
+
+
+def _is_one(subject: Subject, text: str) -> bool:
+    return len(subject.tokenizer(text, add_special_tokens=False)["input_ids"]) == 1
+
+
+def _is_split(subject: Subject, row: Row, text: str) -> bool:
+    """Whether the text of the row has the marker more often than its tokens do, what people wrote not counted."""
+    ids = np.concatenate([row.inputs, row.said]) if subject.encoder_decoder else row.inputs
+    written = subject.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    if text not in written:
+        return False
+    token = subject.tokenizer.convert_tokens_to_ids(text)
+    whole = int((ids == token).sum()) if text in subject.tokenizer.get_vocab() else 0
+    return written.count(text) > whole + _typed(row, text)
+
+
+def _typed(row: Row, text: str) -> int:
+    """How often the record itself has the marker as text."""
+    record = row.record
+    if isinstance(record, Conversation):
+        return sum(message.content.count(text) for message in record.messages)
+    if isinstance(record, Text):
+        return record.text.count(text)
+    return record.prompt.count(text) + record.completion.count(text)
+
+
+def added_token_untrained(subject: Subject) -> Finding:
+    """Every token of `model.add_tokens` stands in a row, and every variant trains its embedding."""
+    if not subject.added:
+        return ok("no tokens are added")
+    ids = {text: subject.tokenizer.convert_tokens_to_ids(text) for text in subject.added}
+    seen = {int(token) for row in subject.rows for token in np.unique(np.concatenate([row.inputs, row.said]))}
+    absent = [text for text, token in ids.items() if token not in seen]
+    if absent:
+        return error(
+            f"{some([repr(text) for text in absent])} of model.add_tokens stands in none of {len(subject.rows)} rows "
+            "and would keep the meaning of an average token: use it in the data or the template, or do not add it"
+        )
+    if subject.untrained:
+        return error(
+            f"the variants {', '.join(subject.untrained)} leave the embeddings of added tokens as they are, the mean "
+            "of the others: train them with the method full, or do not add tokens"
+        )
+    return ok(f"{len(ids)} added tokens stand in the rows and are trained")

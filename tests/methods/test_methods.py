@@ -1,0 +1,135 @@
+"""What every method promises: it learns, touches nothing else, comes back as saved, and depends on its seed only."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from pydantic import ValidationError
+from tests.toy_models import VOCABULARY, toy_model
+
+from luthier.core.errors import UserError
+from luthier.methods import METHODS
+
+FAMILIES = ("llama", "qwen2", "gpt2", "bloom", "t5", "gemma")
+LEARNING_RATE = {"full": 3e-3, "lora": 1e-2, "prompt": 1e-1}
+MARGIN = {"full": 0.5, "lora": 0.5, "prompt": 0.1}  # share of the loss gone after 20 steps
+
+
+def batch(model, prefix=()) -> dict[str, torch.Tensor]:
+    """Four rows of unequal length, padded on the right, under `prefix`."""
+    generator = torch.Generator().manual_seed(3)
+    ids = torch.randint(1, VOCABULARY, (4, 10), generator=generator)
+    mask = (torch.arange(10) < torch.tensor([[10], [6], [8], [3]])).long()
+    ids = torch.cat([torch.tensor(prefix, dtype=torch.long).expand(4, -1), ids], dim=1)
+    mask = torch.cat([torch.ones(4, len(prefix), dtype=torch.long), mask], dim=1)
+    inputs = {"input_ids": ids, "attention_mask": mask}
+    if model.config.is_encoder_decoder:
+        inputs["decoder_input_ids"] = torch.randint(1, VOCABULARY, (4, 7), generator=generator)
+    return inputs
+
+
+def logits(trainable) -> torch.Tensor:
+    """At the real positions of the batch, those of the prefix not among them."""
+    inputs = batch(trainable.model, trainable.prefix)
+    with torch.no_grad():
+        found = trainable.model(**inputs).logits
+    if trainable.model.config.is_encoder_decoder:
+        return found
+    at = len(trainable.prefix)
+    return found[:, at:][inputs["attention_mask"][:, at:].bool()]
+
+
+def train(trainable, learning_rate: float, steps: int = 20) -> tuple[float, float]:
+    """The loss of one fixed batch before and after; labels are 13 everywhere the model speaks."""
+    inputs = batch(trainable.model, trainable.prefix)
+    optimizer = torch.optim.Adam(trainable.parameters.values(), lr=learning_rate)
+    losses = []
+    for _ in range(steps + 1):
+        found = trainable.model(**inputs).logits.flatten(0, 1)
+        loss = torch.nn.functional.cross_entropy(found, torch.full((len(found),), 13))
+        losses.append(loss.item())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return losses[0], losses[-1]
+
+
+def prepared(name: str, family: str, seed: int = 0, **config):
+    method = METHODS[name]
+    return method.prepare(toy_model(family), method.config(**config), seed)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("name", METHODS)
+def test_it_learns_and_only_its_parameters_change(name, family):
+    trainable = prepared(name, family)
+    assert {n for n, p in trainable.model.named_parameters() if p.requires_grad} == set(trainable.parameters)
+    before = {n: p.detach().clone() for n, p in trainable.model.named_parameters()}
+    first, last = train(trainable, LEARNING_RATE[name])
+    assert last < (1 - MARGIN[name]) * first
+    for n, p in trainable.model.named_parameters():
+        assert torch.equal(p, before[n]) is (n not in trainable.parameters), n
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("name", METHODS)
+def test_saved_and_loaded_onto_a_fresh_base_it_is_the_same_function(name, family, tmp_path):
+    method = METHODS[name]
+    trainable = prepared(name, family)
+    train(trainable, LEARNING_RATE[name], steps=3)
+    method.save(trainable, tmp_path, method.config(), "the/base")
+    loaded = method.load(toy_model(family), tmp_path)
+    assert loaded.prefix == trainable.prefix
+    assert list(loaded.parameters) == list(trainable.parameters)
+    assert torch.equal(logits(loaded), logits(trainable))
+    assert not torch.equal(logits(loaded), logits(prepared(name, family)))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_seed_alone_decides_the_start(name):
+    torch.manual_seed(1)
+    one = prepared(name, "llama", seed=5)
+    state = torch.get_rng_state()
+    torch.manual_seed(2)
+    two = prepared(name, "llama", seed=5)
+    other = prepared(name, "llama", seed=6)
+    assert list(one.parameters) == list(two.parameters)
+    assert all(torch.equal(one.parameters[n], two.parameters[n]) for n in one.parameters)
+    if name != "full":
+        assert any(not torch.equal(one.parameters[n], other.parameters[n]) for n in one.parameters)
+    torch.manual_seed(1)
+    toy_model("llama")
+    assert torch.equal(torch.get_rng_state(), state), "preparing must not draw from the global generator"
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("training", [True, False])
+def test_the_mode_is_left_as_it_was(name, training):
+    method = METHODS[name]
+    model = toy_model("llama").train(training)
+    config = method.config(dropout=0.5) if name == "lora" else method.config()
+    model = method.prepare(model, config, 0).model
+    assert {module.training for module in model.modules()} == {training}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_misspelt_option_is_refused(name):
+    with pytest.raises(ValidationError, match="rnak"):
+        METHODS[name].config(rnak=8)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_folder_without_the_saved_part_is_refused(name, tmp_path):
+    with pytest.raises(UserError, match=r"holds no (model|adapter)"):
+        METHODS[name].load(toy_model("llama"), tmp_path)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_copy_of_the_model_is_independent(name):
+    trainable = prepared(name, "t5")
+    twin = copy.deepcopy(trainable.model)
+    expected = twin(**batch(twin, trainable.prefix)).logits
+    train(trainable, LEARNING_RATE[name], steps=2)
+    assert torch.equal(twin(**batch(twin, trainable.prefix)).logits, expected)
