@@ -1,4 +1,4 @@
-"""Tiny models of real architectures with random weights, made on the spot."""
+"""Tiny models of real architectures with random weights, made on the spot, and one batch to try them on."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
+from luthier.methods.contract import Trainable
+
 VOCABULARY = 53
+FAMILIES = ("llama", "qwen2", "gpt2", "bloom", "t5", "gemma")
 _WIDTHS = {
     "vocab_size": VOCABULARY,
     "hidden_size": 32,
@@ -88,3 +91,42 @@ def _t5() -> PreTrainedModel:
 
 
 _MAKE = {"llama": _llama, "qwen2": _qwen2, "gpt2": _gpt2, "bloom": _bloom, "t5": _t5, "gemma": _gemma}
+
+
+def batch(model: PreTrainedModel, prefix: tuple[int, ...] = ()) -> dict[str, torch.Tensor]:
+    """Four rows of unequal length, padded on the right, under `prefix`."""
+    generator = torch.Generator().manual_seed(3)
+    ids = torch.randint(1, VOCABULARY, (4, 10), generator=generator)
+    mask = (torch.arange(10) < torch.tensor([[10], [6], [8], [3]])).long()
+    ids = torch.cat([torch.tensor(prefix, dtype=torch.long).expand(4, -1), ids], dim=1)
+    mask = torch.cat([torch.ones(4, len(prefix), dtype=torch.long), mask], dim=1)
+    inputs = {"input_ids": ids, "attention_mask": mask}
+    if model.config.is_encoder_decoder:
+        inputs["decoder_input_ids"] = torch.randint(1, VOCABULARY, (4, 7), generator=generator)
+    return inputs
+
+
+def logits(trainable: Trainable) -> torch.Tensor:
+    """At the real positions of the batch, those of the prefix not among them."""
+    inputs = batch(trainable.model, trainable.prefix)
+    with torch.no_grad():
+        found = trainable.model(**inputs).logits
+    if trainable.model.config.is_encoder_decoder:
+        return found
+    at = len(trainable.prefix)
+    return found[:, at:][inputs["attention_mask"][:, at:].bool()]
+
+
+def train(trainable: Trainable, learning_rate: float, steps: int = 40) -> tuple[float, float]:
+    """The loss of one fixed batch before and after; labels are 13 everywhere the model speaks."""
+    inputs = batch(trainable.model, trainable.prefix)
+    optimizer = torch.optim.Adam(trainable.parameters.values(), lr=learning_rate)
+    losses = []
+    for _ in range(steps + 1):
+        found = trainable.model(**inputs).logits.flatten(0, 1)
+        loss = torch.nn.functional.cross_entropy(found, torch.full((len(found),), 13))
+        losses.append(loss.item())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return losses[0], losses[-1]

@@ -1,9 +1,9 @@
 """Luthier: fine-tuning of language models in seven stages, each proved on the way.
 
-    import luthier
+import luthier
 
-    run = luthier.run("recipe.yaml", "train.epochs=1")
-    run.metrics, run.best, run.report
+run = luthier.run("recipe.yaml", "train.epochs=1")
+run.metrics, run.best, run.report
 """
 
 from __future__ import annotations

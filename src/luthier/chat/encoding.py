@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -49,6 +50,7 @@ class Encoder:
     @property
     def stop(self) -> int:
         """The token that ends a text."""
-        if self.tokenizer.eos_token_id is None:
+        stop: Any = self.tokenizer.eos_token_id
+        if stop is None:
             raise UserError("the tokenizer has no end token: set eos_token in its tokenizer_config.json")
-        return int(self.tokenizer.eos_token_id)
+        return stop

@@ -18,27 +18,31 @@ from luthier.chat.parts import Parts
 from luthier.core.errors import UserError
 from luthier.core.records import Message
 
-PROBE = (Message("user", "question"), Message("assistant", "answer"))
+QUESTION, ANSWER = Message("user", "Quo vadis?"), Message("assistant", "Romam eo.")
 
 
 class ChatTemplate:
-    """Renders messages with the tokenizer's template; refuses templates that cannot be trained with."""
+    """Renders messages with the tokenizer's template; refuses templates that cannot be trained with.
+
+    `earlier`: whether the answers before the last are told apart, which needs a template that leaves them unchanged.
+    """
 
     kind = "chat"
 
-    def __init__(self, encoder: Encoder) -> None:
+    def __init__(self, encoder: Encoder, system: str | None = None, earlier: bool = False) -> None:
         self.encoder = encoder
+        self.earlier = earlier
         self.source: str = encoder.tokenizer.get_chat_template()
-        asked = self._text(PROBE[:1], answering=True)
-        answered = self._text(PROBE)
-        _, found, ending = self._continuation(asked, answered).rpartition(PROBE[1].content)
+        opening = () if system is None else (Message("system", system),)
+        asked = self._text((*opening, QUESTION), answering=True)
+        answered = self._text((*opening, QUESTION, ANSWER))
+        _, found, ending = self._continuation(asked, answered).rpartition(ANSWER.content)
         if not found:
             raise UserError("the chat template leaves the assistant's answer out: set data.chat: false")
         self.end, self.tail = self._split_ending(ending)
         self.stops = tuple(dict.fromkeys((self._stop(), encoder.stop)))
         ids = self._ids(asked)
-        bos = encoder.tokenizer.bos_token_id
-        self.bos = (bos,) if bos is not None and ids[:1] == [bos] else ()
+        self.bos = tuple(ids[:1]) if ids[:1] == [encoder.tokenizer.bos_token_id] else ()
 
     def describe(self) -> dict[str, Any]:
         """What shapes the ids beside the tokenizer itself."""
@@ -53,9 +57,7 @@ class ChatTemplate:
         asked = self._text(messages[:-1], answering=True)
         said = self._answer(asked, messages)
         ids = self._ids(asked)
-        if not any(message.role == "assistant" for message in messages[:-1]):
-            return Parts(ids, [False] * len(ids), said)
-        return Parts(ids, self._spoken(asked, messages), said)
+        return Parts(ids, self._spoken(asked, messages) if self.earlier else [False] * len(ids), said)
 
     def _answer(self, asked: str, messages: Sequence[Message]) -> list[int]:
         text = self._continuation(asked, self._text(messages))

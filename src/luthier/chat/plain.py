@@ -51,7 +51,8 @@ class Plain:
     def conversation(self, messages: Sequence[Message]) -> Parts:
         """A conversation that ends with the assistant's turn."""
         if self.encoder_decoder:
-            return self._two_sided("".join(text for text, _ in _pieces(messages)), messages[-1].content)
+            given = "".join(f" {text}" if spoken else text for text, spoken in _pieces(messages))
+            return self._two_sided(given, messages[-1].content)
         ids, trained = list(self.bos), [False] * len(self.bos)
         before = ""
         for text, spoken in _pieces(messages):

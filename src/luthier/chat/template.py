@@ -27,7 +27,9 @@ def template_for(tokenizer: PreTrainedTokenizerBase, data: Data, encoder_decoder
         )
     encoder = Encoder(tokenizer)
     chat = data.chat and bool(tokenizer.chat_template) and not encoder_decoder
-    renderer: Renderer = ChatTemplate(encoder, data.system) if chat else Plain(encoder, encoder_decoder)
+    renderer: Renderer = Plain(encoder, encoder_decoder)
+    if chat:
+        renderer = ChatTemplate(encoder, data.system, earlier=data.train_on == "assistant")
     return Template(encoder, renderer, data, encoder_decoder)
 
 

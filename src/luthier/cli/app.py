@@ -20,25 +20,24 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-FLOW, AROUND = "In the order of the flow", "Around them"
-for verb, panel in (
-    (data.data, FLOW),
-    (check.check, FLOW),
-    (plan.plan, FLOW),
-    (train.train, FLOW),
-    (evaluate.evaluate, FLOW),
-    (run.run, AROUND),
-    (resume.resume, AROUND),
-    (runs.runs, AROUND),
-    (compare.compare, AROUND),
-    (doctor.doctor, AROUND),
-    (schema.schema, AROUND),
-    (quickstart.quickstart, AROUND),
+for verb, words in (
+    (data.data, "stage 1: rows read, cleaned, split"),
+    (check.check, "the preflight; trains nothing"),
+    (plan.plan, "check, then memory, time and cost"),
+    (train.train, "stages 1 to 4: train every variant"),
+    (evaluate.evaluate, "stage 5 on what is trained, the report"),
+    (run.run, "all stages of a recipe"),
+    (resume.resume, "go on with a run where it stopped"),
+    (runs.runs, "list the runs"),
+    (compare.compare, "scores of one run or several"),
+    (doctor.doctor, "look at this machine"),
+    (schema.schema, "what a recipe may say"),
+    (quickstart.quickstart, "a small summariser, in minutes"),
 ):
-    app.command(rich_help_panel=panel)(verb)
+    app.command(short_help=words)(verb)
 
 # the parent of typer's own argument errors, which typer does not export under its name
-UsageError = typer.BadParameter.__bases__[0]
+UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 
 
 @app.callback(invoke_without_command=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.markup import escape
@@ -24,7 +26,7 @@ class _Terminal(logging.Handler):
             self._end(values, event == "stage.skipped")
         elif record.levelno >= logging.WARNING:
             self._say(f"  [yellow]![/] {escape(record.getMessage())}")
-        elif record.getMessage() and self.console.is_terminal and not event.startswith("train."):
+        elif record.getMessage() and self.console.is_terminal and not event.endswith(".done"):
             self._say(f"    [dim]{escape(record.getMessage())}[/]")
 
     def _begin(self, stage: str) -> None:
@@ -44,10 +46,14 @@ class _Terminal(logging.Handler):
         self.console.print(text, highlight=False, soft_wrap=True)
 
 
-def listen(as_json: bool) -> None:
-    """Show the events of this process on stderr; bars only where somebody watches."""
-    for handler in [handler for handler in LOGGER.handlers if isinstance(handler, _Terminal)]:
-        LOGGER.removeHandler(handler)
-    LOGGER.addHandler(_Terminal(Console(stderr=True)))
-    LOGGER.propagate = False
+@contextmanager
+def listening(as_json: bool) -> Iterator[None]:
+    """Show the events of the block on stderr; bars only where somebody watches."""
+    handler = _Terminal(Console(stderr=True))
+    LOGGER.addHandler(handler)
     progress.enable(not as_json)
+    try:
+        yield
+    finally:
+        LOGGER.removeHandler(handler)
+        progress.enable(False)

@@ -31,12 +31,12 @@ def carry_out(
     do: Callable[[Work], dict[str, Any]], show: Callable[[dict[str, Any]], None], as_json: bool, debug: bool = False
 ) -> NoReturn:
     """Do the work, print its document or show it to people, and leave with the exit code that says how it went."""
-    from luthier.cli.terminal import listen
+    from luthier.cli.terminal import listening
 
-    listen(as_json)
     work = Work()
     try:
-        with redirect_stdout(sys.stderr):  # a library's print must not end up in the document
+        # a library's print must not end up in the document
+        with listening(as_json), redirect_stdout(sys.stderr):
             document = do(work)
     except (UserError, Refusal, Interrupted, KeyboardInterrupt) as error:
         code, message = expected(error)

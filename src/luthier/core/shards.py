@@ -8,10 +8,12 @@ opened memory-mapped: a shard larger than memory is read page by page.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -85,20 +87,36 @@ def write_shard(
     source: Sequence[int],
     sources: Sequence[str],
 ) -> None:
-    """Write the rows of one split; `source` gives each row's index into `sources`."""
+    """Write the rows of one split as they come; `source` gives each row's index into `sources`."""
     folder.mkdir(parents=True, exist_ok=True)
-    inputs: list[np.ndarray] = []
-    labels: list[np.ndarray] = []
-    for example in examples:
-        inputs.append(example.input_ids.astype(np.int32))
-        labels.append(example.labels.astype(np.int32))
-    for name, rows in (("input", inputs), ("label", labels)):
-        offsets = np.zeros(len(rows) + 1, dtype=np.int64)
-        np.cumsum([len(row) for row in rows], out=offsets[1:])
-        np.save(folder / f"{name}_offsets.npy", offsets)
-        flat = np.concatenate(rows) if rows else np.zeros(0, dtype=np.int32)
-        np.save(folder / ("input_ids.npy" if name == "input" else "labels.npy"), flat)
+    input_offsets, label_offsets = array("q", [0]), array("q", [0])
+    with _growing(folder / "input_ids.npy") as inputs, _growing(folder / "labels.npy") as labels:
+        for example in examples:
+            inputs.write(example.input_ids.astype("<i4").tobytes())
+            labels.write(example.labels.astype("<i4").tobytes())
+            input_offsets.append(input_offsets[-1] + len(example.input_ids))
+            label_offsets.append(label_offsets[-1] + len(example.labels))
+    np.save(folder / "input_offsets.npy", np.array(input_offsets, dtype=np.int64))
+    np.save(folder / "label_offsets.npy", np.array(label_offsets, dtype=np.int64))
     np.save(folder / "source.npy", np.asarray(source, dtype=np.int32))
     write_json(folder / "sources.json", list(sources))
     with (folder / "rows.jsonl").open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+
+
+@contextmanager
+def _growing(path: Path) -> Iterator[BinaryIO]:
+    """A .npy file of 32-bit integers whose length is known, and written into its header, only at the end."""
+    with path.open("wb") as file:
+        _header(file, 0)
+        start = file.tell()
+        yield file
+        length = (file.tell() - start) // 4
+        file.seek(0)
+        _header(file, length)
+        assert file.tell() == start  # numpy pads headers so that a longer shape still fits
+
+
+def _header(file: BinaryIO, length: int) -> None:
+    header = {"descr": "<i4", "fortran_order": False, "shape": (length,)}
+    np.lib.format.write_array_header_1_0(file, header)

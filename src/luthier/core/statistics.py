@@ -73,7 +73,7 @@ def interval(
 def paired(
     a: np.ndarray, b: np.ndarray, value: Value, *, resamples: int = 2000, confidence: float = 0.95, seed: int = 0
 ) -> Comparison:
-    """Compare two systems on the same rows; `a` and `b` (n, k) hold the statistics of the same rows in the same order.
+    """Compare two systems by their statistics `a` and `b` (n, k) of the same rows in the same order.
 
     The interval resamples rows, the same ones for both. The p value is that of approximate randomisation (Noreen
     1989): were the systems alike, swapping their results on any row would change nothing, so the observed

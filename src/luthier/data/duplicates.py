@@ -54,7 +54,7 @@ def jaccard(a: set[str], b: set[str]) -> float:
 
 def signatures(texts: Iterable[str], seed: int = 0) -> np.ndarray:
     """MinHash signatures (texts, HASHES) of the texts' shingle sets."""
-    from rensa import RMinHash
+    from rensa import RMinHash  # pyright: ignore[reportAttributeAccessIssue]  (compiled, without stubs)
 
     blocks = [np.zeros((0, HASHES), dtype=np.uint32)]
     remaining = iter(texts)

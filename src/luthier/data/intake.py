@@ -9,7 +9,7 @@ from itertools import chain, islice
 from luthier.core.errors import UserError, did_you_mean
 from luthier.core.events import emit
 from luthier.core.progress import track
-from luthier.core.records import Origin, full_text, record_id
+from luthier.core.records import full_text, record_id
 from luthier.data.convert import Unusable, to_record
 from luthier.data.layouts import View, view_of
 from luthier.data.ledger import Ledger
@@ -38,8 +38,6 @@ class Intake:
     rows: dict[str, list[int]] = field(default_factory=dict)
     source: list[int] = field(default_factory=list)  # of each spooled row, its index in `inputs`
     views: dict[str, View] = field(default_factory=dict)
-    truncated: int = 0
-    cut: int = 0  # running texts cut into pieces
 
 
 def inputs_of(data: Data) -> list[Input]:
@@ -124,15 +122,13 @@ def _take_row(
     try:
         record = to_record(row, view)
         rendered = render(record)
-    except Unusable as unusable:
-        ledger.reject(row.origin, str(unusable), dict(row.values))
+    except (Unusable, UserError) as error:  # the chat template, too, may refuse a conversation
+        ledger.reject(row.origin, str(error), dict(row.values))
         return False
     if not rendered.examples:
         ledger.remove("too_long", row.origin, record_id(record))
         return False
-    intake.truncated += rendered.truncated
-    intake.cut += len(rendered.examples) > 1
-    spool.add(record, full_text(record), rendered.examples)
+    spool.add(record, full_text(record), rendered.examples, rendered.truncated)
     return True
 
 
@@ -146,8 +142,3 @@ def _all_columns_used(data: Data, views: dict[str, View]) -> None:
                 f"data.columns.{name} = {column}: the layout {layouts} reads no '{name}': take it out, or "
                 "choose another data.layout"
             )
-
-
-def describe(origin: Origin) -> dict[str, object]:
-    """An origin for the card."""
-    return {"source": origin.source, "file": origin.file, "row": origin.row}

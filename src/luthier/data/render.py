@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from luthier.chat.template import Template
 from luthier.core.records import Record, Text
-from luthier.core.shards import Example
+from luthier.core.shards import IGNORED, Example
 
 
 @dataclass(frozen=True)
@@ -35,22 +35,22 @@ class Renderer:
         nothing, or its prompt is cut from the left; nothing too where the answer alone does not fit.
         """
         example = self.template.render(record)
-        if self._fits(example):
+        if self.template.length(example) <= self.context:
             return Rendered((example,))
         if isinstance(record, Text):
-            return Rendered(tuple(_cut(example, self.context)))
-        if self.too_long == "truncate":
-            shorter = self.template.truncate(example, self.context)
-            return Rendered((shorter,), truncated=True) if shorter is not None else Rendered(())
-        return Rendered(())
+            return Rendered(tuple(self._cut(example)))
+        shorter = self.template.truncate(record, self.context) if self.too_long == "truncate" else None
+        return Rendered((shorter,), truncated=True) if shorter is not None else Rendered(())
 
-    def _fits(self, example: Example) -> bool:
-        return max(len(example.input_ids), len(example.labels)) <= self.context
+    def _cut(self, example: Example) -> list[Example]:
+        """Consecutive pieces, as even as possible, each behind the tokens that every text begins with."""
+        begin = np.asarray(self.template.encoder.before, dtype=np.int64)
+        body = example.input_ids[len(begin) :]
+        parts = np.array_split(body, -(-len(body) // (self.context - len(begin))))
+        return [self._piece(np.concatenate([begin, part]), len(begin)) for part in parts]
 
-
-def _cut(example: Example, context: int) -> list[Example]:
-    """Consecutive pieces of at most `context` tokens, as even as possible."""
-    pieces = -(-len(example.input_ids) // context)
-    parts = np.array_split(example.input_ids, pieces)
-    labels = np.array_split(example.labels, pieces)  # empty for an encoder-decoder
-    return [replace(example, input_ids=ids, labels=own) for ids, own in zip(parts, labels, strict=True)]
+    def _piece(self, ids: np.ndarray, begin: int) -> Example:
+        labels = np.zeros(0, dtype=np.int64)
+        if not self.template.encoder_decoder:
+            labels = np.where(np.arange(len(ids)) < max(begin, 1), IGNORED, ids)
+        return Example(ids, labels)

@@ -97,7 +97,9 @@ class Sieve:
                 self._show("leak", ((row, held_out[self._spool.keys[row]], 1.0) for row in leaks))
                 result[name] = self._drop(result[name], leaks, "leak")
                 others = " or ".join(against)
-                warn("data.leak", f"{len(leaks)} {name} rows are in {others} too: taken out of {name}", rows=len(leaks))
+                warn(
+                    "data.leak", f"{len(leaks)} {name} rows are in {others} too: taken out of {name}", rows=len(leaks)
+                )
         return result
 
     def _near_leaks(self, splits: Mapping[str, list[int]], near: np.ndarray) -> list[int]:
@@ -141,5 +143,7 @@ def _refuse_empty(splits: Mapping[str, Sequence[int]], data: Data) -> None:
     for name, rows in splits.items():
         asked = getattr(data.split, name, "")
         if not rows and asked not in (0, 0.0):
-            why = "all its rows are held out too" if name == "train" else "all its rows are rejected, removed or leaks"
+            why = (
+                "all its rows are held out too" if name == "train" else "all its rows are rejected, removed or leaks"
+            )
             raise UserError(f"the split {name} is empty: {why}: give it other rows")

@@ -9,11 +9,12 @@ from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from luthier.core.files import disk_errors
-from luthier.core.records import Record, from_json, record_id, to_json
+from luthier.core.records import Record, from_json, to_json
 from luthier.core.shards import IGNORED, Example
 from luthier.data.duplicates import exact_key
 
@@ -33,12 +34,13 @@ class Spool:
         self._token_map = np.zeros(0, dtype=np.int32)
         self.keys: list[bytes] = []
         self.groups: list[str | None] = []
+        self.truncated = bytearray()
 
     def __len__(self) -> int:
         return len(self.keys)
 
-    def add(self, record: Record, text: str, examples: Sequence[Example]) -> None:
-        """Append a record, the text by which it is compared, and its examples."""
+    def add(self, record: Record, text: str, examples: Sequence[Example], truncated: bool) -> None:
+        """Append a record, the text by which it is compared, its examples, and whether its prompt was cut."""
         line = json.dumps(to_json(record), ensure_ascii=False).encode()
         self._records.write(line)
         self._record_ends.append(self._record_ends[-1] + len(line))
@@ -50,6 +52,7 @@ class Spool:
         self._first_piece.append(len(self._trained))
         self.keys.append(exact_key(text))
         self.groups.append(record.group)
+        self.truncated.append(truncated)
 
     def close(self) -> None:
         """End the writing and open what was written for reading."""
@@ -61,10 +64,14 @@ class Spool:
         if self._ends[-1]:
             self._token_map = np.memmap(self._tokens_path, dtype=np.int32, mode="r")
 
+    def json(self, row: int) -> dict[str, Any]:
+        """The JSON of a row's record."""
+        assert self._record_map is not None
+        return json.loads(self._record_map[self._record_ends[row] : self._record_ends[row + 1]])
+
     def record(self, row: int) -> Record:
         """The record of a row."""
-        assert self._record_map is not None
-        return from_json(json.loads(self._record_map[self._record_ends[row] : self._record_ends[row + 1]]))
+        return from_json(self.json(row))
 
     def pieces(self, row: int) -> range:
         """The numbers of a row's examples among all examples."""
@@ -81,10 +88,6 @@ class Spool:
         sizes = np.diff(np.frombuffer(self._ends, dtype=np.int64)).reshape(-1, 2)[pieces]
         trained = np.frombuffer(self._trained, dtype=np.int64) if self._trained else np.zeros(0, dtype=np.int64)
         return np.column_stack([sizes, trained[pieces]])
-
-    def id(self, row: int) -> str:
-        """The record's id."""
-        return record_id(self.record(row))
 
 
 @contextmanager

@@ -32,10 +32,14 @@ def ask(
     records: Sequence[Record],
     max_new_tokens: int,
     context: int,
+    title: str = "answering",
 ) -> list[str]:
     """The model's answer to each record's prompt, in their order; the stop token ends it and is not part of it."""
     encoder_decoder = bool(trainable.model.config.is_encoder_decoder)
     prompts = [template.prompt_ids(record) for record in records]
+    if template.data.too_long == "truncate":
+        room = context if encoder_decoder else context - max_new_tokens - len(trainable.prefix)
+        prompts = [template.cut(prompt, max(room, 1)) for prompt in prompts]
     pad = tokenizer.pad_token_id
     answers = [""] * len(prompts)
     for room, rows in _by_room(prompts, max_new_tokens, None if encoder_decoder else context, trainable).items():
@@ -47,6 +51,7 @@ def ask(
             stop=template.stop_ids,
             max_new_tokens=room,
             prefix=trainable.prefix,
+            title=title,
         )
         for row, ids in zip(rows, said, strict=True):
             answers[row] = str(tokenizer.decode(ids, skip_special_tokens=True)).strip()

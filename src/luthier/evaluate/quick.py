@@ -44,7 +44,8 @@ def validation_metrics(
         if metric.needs == "answers":
             given = ask(trainable, base.tokenizer, template, shown, max_new_tokens, base.context), accepted
         else:
-            loss = score(trainable, [template.render(record) for record in shown], layout_of(base, trainable.prefix))
+            examples = [template.truncate(record, base.context) or template.render(record) for record in shown]
+            loss = score(trainable, examples, layout_of(base, trainable.prefix))
             given = loss.nll, loss.tokens
         found[name] = metric.corpus(metric.rows(*given))
     return found

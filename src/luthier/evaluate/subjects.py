@@ -70,7 +70,7 @@ def measure(task: Task, variant: str | None, run: Path) -> Measured:
     """The base (None) or a trained variant on the test rows."""
     base, trainable, template = load(task, variant, run)
     name = variant or "base"
-    answers = _answers(task, base, trainable, template, task.records)
+    answers = _answers(task, base, trainable, template, task.records, name)
     if "losses" not in task.needs:
         return Measured(name, answers, reasons={"answers": NO_ANSWER})
     examples = _held_out(task, variant or task.section.train.names[0], base, template)
@@ -82,10 +82,10 @@ def measure_few_shot(task: Task, run: Path) -> tuple[Measured, int]:
     """The base shown examples from the training rows, and in how many rows not all of them fitted."""
     base, trainable, template = load(task, None, run)
     records, fewer = _with_examples(task, base, template)
-    answers = _answers(task, base, trainable, template, records)
+    answers = _answers(task, base, trainable, template, records, "few-shot")
     if "losses" not in task.needs:
         return Measured("few-shot", answers), fewer
-    rendered = [_answer_only(template, record, base.encoder_decoder) for record in records]
+    rendered = [_answer_only(template, record, base) for record in records]
     if any(_labelled(example) != _labelled(task.shard[row]) for row, example in enumerate(rendered)):
         return Measured("few-shot", answers, reasons={"losses": OTHER_TOKENS}), fewer
     loss = score(trainable, rendered, layout_of(base), title="scoring few-shot")
@@ -98,7 +98,7 @@ def _with_examples(task: Task, base: Base, template: Template) -> tuple[list[Rec
     chat = template.describe()["kind"] == "chat"
     records, fewer = [], 0
     for row, record in enumerate(task.records):
-        answer = len(task.shard[row].input_ids) - len(template.prompt_ids(record))
+        answer = int((task.shard[row].labels != IGNORED).sum())
         room = 0 if base.encoder_decoder else max(answer, section.evaluate.max_new_tokens)
         shown, count = baselines.fitting(
             record, examples, chat, lambda r: len(template.prompt_ids(r)), base.context - room
@@ -117,12 +117,12 @@ def measure_lead(task: Task) -> Measured:
 
 
 def _answers(
-    task: Task, base: Base, trainable: Trainable, template: Template, records: Sequence[Record]
+    task: Task, base: Base, trainable: Trainable, template: Template, records: Sequence[Record], name: str
 ) -> list[str] | None:
     if "answers" not in task.needs:
         return None
     most = task.section.evaluate.max_new_tokens
-    return ask(trainable, base.tokenizer, template, records, most, base.context)
+    return ask(trainable, base.tokenizer, template, records, most, base.context, f"answering as {name}")
 
 
 def _held_out(task: Task, variant: str, base: Base, template: Template) -> list[Example]:
@@ -140,13 +140,15 @@ def _held_out(task: Task, variant: str, base: Base, template: Template) -> list[
     ]
 
 
-def _answer_only(template: Template, record: Record, encoder_decoder: bool) -> Example:
+def _answer_only(template: Template, record: Record, base: Base) -> Example:
     """The rendered record with the loss on its own answer alone, whatever turns the examples added."""
-    example = template.render(record)
-    if encoder_decoder:
+    whole = len(template.render(record).input_ids)
+    example = template.truncate(record, base.context)
+    assert example is not None, "stage 1 keeps only rows whose answer fits"
+    if base.encoder_decoder:
         return example
     labels = example.labels.copy()
-    labels[: len(template.prompt_ids(record))] = IGNORED
+    labels[: len(labels) - (whole - len(template.prompt_ids(record)))] = IGNORED
     return replace(example, labels=labels)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -66,7 +66,8 @@ class _Source(Protocol):
 
 class _DecoderOnly:
     def __init__(self, model: PreTrainedModel, ids: Tensor, mask: Tensor) -> None:
-        self.model, self.ids, self.mask, self.cache = model, ids, mask, None
+        self.model, self.ids, self.mask = model, ids, mask
+        self.cache: Any = None
         accepted = inspect.signature(model.forward).parameters
         self.given_positions = "position_ids" in accepted  # others read them off the mask
         self.last_only = {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}
@@ -97,7 +98,8 @@ class _DecoderOnly:
 
 class _EncoderDecoder:
     def __init__(self, model: PreTrainedModel, ids: Tensor, mask: Tensor) -> None:
-        self.model, self.mask, self.cache = model, mask, None
+        self.model, self.mask = model, mask
+        self.cache: Any = None
         self.encoded = model.get_encoder()(input_ids=ids, attention_mask=mask).last_hidden_state
         self.start = ids.new_full((len(ids),), model.config.decoder_start_token_id)
 

@@ -48,17 +48,18 @@ def read_adapter(folder: Path, kind: type[PeftConfig]) -> tuple[PeftConfig, dict
     except (ValueError, TypeError, SafetensorError) as error:
         raise UserError(f"the adapter in {folder} cannot be read: {error}; save or download it again") from error
     if not isinstance(config, kind):
-        raise UserError(f"the adapter in {folder} is {config.peft_type}, not {kind.__name__}: name another method")
+        made_by, wanted = type(config).__name__, kind.__name__
+        raise UserError(f"the adapter in {folder} was made by {made_by}, not {wanted}: name the method that made it")
     config.inference_mode = False
     return config, tensors
 
 
 def require_same(folder: Path, found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
     """Refuse an adapter whose tensors are not, by name and shape, those that the base asks for."""
-    shapes, wanted = ({name: tuple(t.shape) for name, t in of.items()} for of in (found, expected))
-    for name in sorted(shapes.keys() | wanted.keys()):
-        if shapes.get(name) != wanted.get(name):
+    for name in sorted(found.keys() | expected.keys()):
+        in_adapter, in_base = (tuple(of[name].shape) if name in of else "absent" for of in (found, expected))
+        if in_adapter != in_base:
             raise UserError(
-                f"the adapter in {folder} does not fit the base: {name} is {shapes.get(name, 'absent')} in the adapter "
-                f"and {wanted.get(name, 'absent')} in the base; load the base that it was trained on"
+                f"the adapter in {folder} does not fit the base: {name} is {in_adapter} in the adapter and {in_base} "
+                "in the base; load the base that it was trained on"
             )

@@ -32,8 +32,8 @@ def load(model: PreTrainedModel, folder: Path) -> Trainable:
 
     Errors: UserError where the folder holds no weights or those of another architecture.
     """
-    if not (folder / "config.json").is_file():
-        raise UserError(f"{folder} holds no model (no config.json): name a folder that full fine-tuning saved")
+    if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
+        raise UserError(f"{folder} holds no model: name a folder with config.json and safetensors weights")
     saved = type(model).from_pretrained(folder, dtype=torch.float32, use_safetensors=True, local_files_only=True)
     try:
         model.load_state_dict(saved.state_dict())

@@ -60,23 +60,23 @@ def prepare(model: PreTrainedModel, config: Lora, seed: int) -> Trainable:
     targets = ALL_LINEAR if config.targets == (ALL_LINEAR,) else set(config.targets)
     if isinstance(targets, set):
         _check_targets(model, targets)
-    settings = peft.LoraConfig(
-        r=config.rank,
-        lora_alpha=2 * config.rank if config.alpha is None else config.alpha,  # pyright: ignore[reportArgumentType]
-        lora_dropout=config.dropout,
-        target_modules=targets,  # pyright: ignore[reportArgumentType]
-        task_type=task_of(model),
-        fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
-    )
+    options: dict[str, Any] = {
+        "r": config.rank,
+        "lora_alpha": 2 * config.rank if config.alpha is None else config.alpha,
+        "lora_dropout": config.dropout,
+        "target_modules": targets,
+        "task_type": task_of(model),
+        "fan_in_fan_out": any(isinstance(module, Conv1D) for module in model.modules()),
+    }
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return _inject(model, settings)
+        return _inject(model, peft.LoraConfig(**options))
 
 
 def save(trainable: Trainable, folder: Path, config: Lora, base: str) -> None:
     """Write the adapter as PEFT does."""
-    settings = trainable.model.peft_config["default"]  # pyright: ignore[reportIndexIssue]
-    write_adapter(folder, settings, _tensors(trainable.model), base)
+    settings: Any = trainable.model.peft_config
+    write_adapter(folder, settings["default"], _tensors(trainable.model), base)
 
 
 def load(model: PreTrainedModel, folder: Path) -> Trainable:

@@ -101,8 +101,8 @@ def _attach(model: PreTrainedModel, table: Tensor) -> Trainable:
     embedding.__class__ = type("VirtualTokens", (VirtualTokens, type(embedding)), {})
     embedding.register_parameter("virtual", nn.Parameter(table.to(embedding.weight.device)))
     first = len(embedding.weight)
-    name = next(name for name, parameter in model.named_parameters() if parameter.requires_grad)
-    return Trainable(model, {name: embedding.virtual}, tuple(range(first, first + len(table))))
+    trains = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    return Trainable(model, trains, tuple(range(first, first + len(table))))
 
 
 PROMPT = Method(Prompt, prepare, save, load)

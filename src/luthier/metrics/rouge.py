@@ -38,7 +38,8 @@ def common_subsequence(answer: list[str], reference: list[str]) -> float:
 def longest_common(a: Sequence[str], b: Sequence[str]) -> int:
     """Length of the longest common subsequence, a whole row of the table at a time.
 
-    Bit i of `row` is 0 where a[i] lengthens the subsequence (Hyyrö 2004, Bit-parallel LCS-length computation revisited).
+    Bit i of `row` is 0 where a[i] lengthens the subsequence (Hyyrö 2004, "Bit-parallel LCS-length computation
+    revisited").
     """
     places: dict[str, int] = {}
     for i, word in enumerate(a):

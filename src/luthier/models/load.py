@@ -60,7 +60,7 @@ def model_class(resolved: Resolved) -> type[PreTrainedModel]:
     else:
         from transformers.models.auto import modeling_auto
 
-        table = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+        table: Any = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
         if resolved.encoder_decoder:
             table = modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES
         if resolved.family not in table:
@@ -91,7 +91,7 @@ def _pretrained(resolved: Resolved) -> PreTrainedModel:
     check_files(resolved.folder)
     logging.disable_progress_bar()
     try:
-        model, report = model_class(resolved).from_pretrained(
+        loaded: Any = model_class(resolved).from_pretrained(
             resolved.folder,
             dtype=torch.float32,
             use_safetensors=True,
@@ -103,13 +103,12 @@ def _pretrained(resolved: Resolved) -> PreTrainedModel:
         raise UserError(
             f"model.base: the weights of {resolved.name} do not fit its config.json ({reason})"
         ) from error
-    for what, effect in (("missing_keys", "starts at random"), ("unexpected_keys", "is not used")):
-        names = sorted(report[what])
+    model, report = loaded
+    for what, effect in (("missing", "are missing and start at random"), ("unexpected", "are not used")):
+        names = sorted(report[f"{what}_keys"])
         if names:
             some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-            warn(
-                f"model.{what}", f"{resolved.name}: {len(names)} weights: what follows {effect}: {some}", names=names
-            )
+            warn(f"model.{what}_weights", f"{resolved.name}: {len(names)} weights {effect}: {some}", names=names)
     return model
 
 

@@ -28,6 +28,7 @@ from transformers.masking_utils import sdpa_mask
 from transformers.utils import logging
 
 NAME = "luthier_packed"
+_sdpa: Any = sdpa_attention_forward  # its decorators hide its signature from type checkers
 TOLERANCE = 1e-5  # relative difference of a loss in fp32
 CHANGES = ("softcap", "s_aux", "position_bias", "head_mask")  # what else may change attention, and is not done here
 
@@ -99,7 +100,7 @@ def attention(
     Outside `packed`, whatever shapes and mask `sdpa` takes.
     """
     if _current is None:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **others)
+        return _sdpa(module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **others)
     causal = others.get("is_causal")
     causal = getattr(module, "is_causal", True) if causal is None else causal
     unknown = [name for name in CHANGES if others.get(name) is not None]
@@ -107,8 +108,8 @@ def attention(
         raise NotImplementedError(f"no packed attention for {unknown or 'attention that is not causal'}")
     if _windows_seen is not None:
         _windows_seen.append(sliding_window)
-    apart = [_take_apart(states, _current) for states in (query, key, value)]
-    mixed = _attend(*apart, scaling, dropout, sliding_window)
+    query, key, value = (_take_apart(states, _current) for states in (query, key, value))
+    mixed = _attend(query, key, value, scaling, dropout, sliding_window)
     rows = mixed.transpose(1, 2).reshape(-1, *mixed.shape[1::2])
     return rows.index_select(0, _current.slots)[None], None
 

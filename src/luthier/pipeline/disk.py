@@ -8,7 +8,7 @@ from types import TracebackType
 
 from luthier.core.errors import Interrupted, Refusal, UserError
 
-FULL_BYTES = 256 * 1024
+FULL_BYTES = 16 * 1024  # what is written fills the disk to the last pages before it fails
 
 
 class DiskWatch:

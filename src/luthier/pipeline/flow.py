@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from luthier.core.artefacts import MANIFEST, Artefacts, Manifest, versions
 from luthier.core.events import emit, recorded
 from luthier.core.files import disk_errors, write_json
-from luthier.pipeline import index, publish
+from luthier.pipeline import index
 from luthier.pipeline.disk import DiskWatch
 from luthier.pipeline.folder import EVENTS, locked, run_id
 from luthier.pipeline.headline import headline
+from luthier.pipeline.publish import publish
 from luthier.pipeline.stages import STAGES, Stage, Work, works
 from luthier.pipeline.work import Outcome, already_made, perform
 from luthier.recipe.load import identity
@@ -20,13 +21,25 @@ from luthier.recipe.schema import Recipe
 
 
 def run_flow(
-    recipe: Recipe, folder: Path, upto: str | None = None, only: str | None = None, stages: Sequence[Stage] = STAGES
+    recipe: Recipe,
+    folder: Path,
+    upto: str | None = None,
+    only: str | None = None,
+    stages: Sequence[Stage] = STAGES,
+    finish: Callable[[Path, bool], None] = publish,
 ) -> dict[str, Outcome]:
     """Run the stages in `folder` and return what became of each piece of work, by its name.
 
-    `upto` stops after the stage of that name; `only` runs that one, on earlier stages that must be finished.
+    `upto` stops after the stage of that name; `only` runs that one, on earlier stages that must be finished. A run
+    whose stages are all finished gets its manifest, and `finish(folder, changed)` writes what it shows.
     """
-    with disk_errors(folder), locked(folder), DiskWatch(folder), recorded(folder / EVENTS), index.Indexed(recipe, folder):
+    with (
+        disk_errors(folder),
+        locked(folder),
+        DiskWatch(folder),
+        recorded(folder / EVENTS),
+        index.Indexed(recipe, folder),
+    ):
         emit("run.started", run=run_id(recipe), folder=str(folder))
         outcomes, manifests = _run_stages(recipe, folder, upto, only, stages)
         whole = len(outcomes) == sum(1 for stage in stages for _ in works(stage, recipe, folder))
@@ -34,7 +47,7 @@ def run_flow(
         if whole and (changed or not (folder / MANIFEST).exists()):
             _write_manifest(recipe, folder, outcomes, manifests)
         if whole:
-            publish.publish(folder, changed)
+            finish(folder, changed)
     return outcomes
 
 
@@ -80,4 +93,3 @@ def _write_manifest(
         "stages": {name: {"key": found.key, "digest": found.digest} for name, found in manifests.items()},
     }
     write_json(folder / MANIFEST, body)
-

@@ -73,7 +73,7 @@ def _existing(path: Path) -> Path:
 
 
 def _bf16() -> bool:
-    """Whether bf16 arithmetic is done in hardware: on the GPU, or by the processor's AVX512-BF16, AMX or ARM units."""
+    """Whether bf16 arithmetic is done in hardware: by the GPU, or the processor's AVX512-BF16, AMX or ARM units."""
     import torch
 
     if torch.cuda.is_available():

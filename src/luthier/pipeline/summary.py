@@ -19,6 +19,7 @@ def document(folder: Path, outcomes: Mapping[str, Outcome] | None = None) -> dic
     """Everything known about the run; `outcomes` tell what the command at hand made and what it skipped."""
     recipe = load(folder / RECIPE)
     evaluated = folder / "5-evaluate"
+    chosen = best(folder)
     return {
         "run": run_id(recipe),
         "out": str(folder),
@@ -26,7 +27,8 @@ def document(folder: Path, outcomes: Mapping[str, Outcome] | None = None) -> dic
         "stages": stages(folder, recipe, outcomes or {}),
         "metrics": _json(evaluated / "scores.json", {}),
         "comparisons": _json(evaluated / "comparisons.json", []),
-        "best": best(folder)["best"],
+        "best": chosen["best"],
+        "select": chosen["metric"],
         "plan": plan_and_actual(folder, recipe),
         "preflight": _json(folder / "3-plan" / "preflight.json", []),
         "artefacts": artefacts(folder, recipe),

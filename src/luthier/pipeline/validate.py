@@ -26,6 +26,7 @@ def validate(recipe: Recipe) -> None:
 
 
 def _variants(recipe: Recipe) -> Iterator[str]:
+    yield from _training(recipe, recipe.train, "train", {})
     for name in recipe.train.names:
         if name in BASELINES:
             yield f"train.variants.{name}: this name stands for a baseline: call the variant otherwise"

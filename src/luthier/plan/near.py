@@ -55,7 +55,9 @@ def similar(left: Sequence[str], right: Sequence[str], threshold: float) -> list
     return pairs
 
 
-def _candidates(own: np.ndarray, postings: np.ndarray, owner: np.ndarray, others: int, threshold: float) -> np.ndarray:
+def _candidates(
+    own: np.ndarray, postings: np.ndarray, owner: np.ndarray, others: int, threshold: float
+) -> np.ndarray:
     """The texts that share enough of the rarest shingles of `own`."""
     shared = max(math.ceil(threshold * len(own)), 1)
     looked_up = len(own) - shared // 2

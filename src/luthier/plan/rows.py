@@ -12,7 +12,9 @@ from luthier.objectives.contract import Batch
 from luthier.plan.subject import Row
 
 
-def unpack(batch: Batch, prefix: int, record: Callable[[int], Record], written: Callable[[int], Example]) -> list[Row]:
+def unpack(
+    batch: Batch, prefix: int, record: Callable[[int], Record], written: Callable[[int], Example]
+) -> list[Row]:
     """The rows of a batch without their `prefix` virtual tokens; `record` and `written` look a shard row up."""
     where, labels, owner = (tensor.cpu().numpy() for tensor in (batch.where, batch.labels, batch.owner))
     inputs, starts = _inputs(batch)

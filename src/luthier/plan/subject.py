@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,3 +65,18 @@ class Subject:
     splits: Mapping[str, Sequence[Record]]
     likelihoods: Likelihoods
     untrained: tuple[str, ...] = ()
+
+    def text(self, ids: Iterable[int], special: bool = True) -> str:
+        """The token ids as text, with or without special tokens; what is not asked for (IGNORED) is left out."""
+        kept = [int(token) for token in ids if token >= 0]
+        tidy = {"skip_special_tokens": not special, "clean_up_tokenization_spaces": False}
+        return str(self.tokenizer.decode(kept, **tidy))
+
+    def word(self, token: int) -> str:
+        """The one token as the vocabulary writes it."""
+        return str(self.tokenizer.convert_ids_to_tokens(token))
+
+    @property
+    def is_chat(self) -> bool:
+        """Whether records are rendered with the tokenizer's chat template."""
+        return self.template.renderer.kind == "chat"

@@ -10,7 +10,7 @@ A family has a protagonist P and another person Q; who speaks first is #Person1#
     > mood                    an outcome: + good for P, - bad for P, = neither; its turns follow
     : clause                  how the summary tells this outcome (several lines: alternatives)
 
-Openings and closings are shared by all families of a register; common words have shared synonyms.
+Openings, asides and closings are shared by all families of a register; common words have shared synonyms.
 """
 
 import re
@@ -60,7 +60,7 @@ TOLD = {
     "because of": "because of",
     "asks Q to": "[asks Q to|asks Q to|wants Q to|would like Q to]",
     "asks P to": "[asks P to|asks P to|wants P to|would like P to]",
-    "wants to": "[wants to|would like to|hopes to]",
+    "wants to": "[wants to|wants to|would like to]",
     "agrees to": "[agrees to|is willing to|promises to]",
     "offers to": "[offers to|is ready to]",
     "advises P to": "[advises P to|advises P to|tells P to]",
@@ -77,6 +77,7 @@ _TOLD = re.compile(r"\b(" + "|".join(sorted(map(re.escape, TOLD), key=len, rever
 _PERSON = re.compile(r"\b[PQ]\b")
 
 Line = tuple[str, Template, bool]  # speaker, words, may be left out
+Turn = tuple[str, str]  # speaker, words
 
 
 @dataclass
@@ -138,7 +139,7 @@ def families(held_out: bool = False) -> list[Family]:
 
 @cache
 def _exchanges(file: str) -> dict[str, list[list[Line]]]:
-    """Openings or closings by key: each a few turns, written `P: words // Q: words`."""
+    """Openings, asides or closings by key: each a few turns, written `P: words // Q: words`."""
     found: dict[str, list[list[Line]]] = {}
     for line in read(file):
         key, text = line.split(" ", 1)
@@ -148,7 +149,7 @@ def _exchanges(file: str) -> dict[str, list[list[Line]]]:
     return found
 
 
-def _speak(draw: Draw, lines: list[Line]) -> list[tuple[str, str]]:
+def _speak(draw: Draw, lines: list[Line]) -> list[Turn]:
     """The turns as (speaker, words); optional neighbours are kept or left out together."""
     turns, kept, before = [], True, False
     for who, words, optional in lines:
@@ -156,17 +157,17 @@ def _speak(draw: Draw, lines: list[Line]) -> list[tuple[str, str]]:
             kept = draw.choices.maybe(0.6)
         before = optional
         if kept or not optional:
-            turns.append((who, draw.render(words)))
+            turns.append((who, draw.render(words).strip()))
     return turns
 
 
-def _merge(turns: list[tuple[str, str]]) -> list[tuple[str, str]]:
+def _merge(turns: list[Turn]) -> list[Turn]:
     """The turns with neighbours of one speaker joined."""
-    merged: list[tuple[str, str]] = []
+    merged: list[Turn] = []
     for who, words in turns:
         if merged and merged[-1][0] == who:
-            merged[-1] = (who, f"{merged[-1][1]} {words}".strip())
-        elif words:
+            merged[-1] = (who, f"{merged[-1][1]} {words}")
+        else:
             merged.append((who, words))
     return merged
 
@@ -175,26 +176,64 @@ def _summary(draw: Draw, family: Family, outcome: Outcome) -> str:
     """Head and outcome as two sentences, or as one when both are short."""
     head = draw.render(draw.choices.pick(family.heads))
     told = draw.render(draw.choices.pick(outcome.told))
-    if len(head) + len(told) < 150 and draw.choices.maybe(0.35):
+    joinable = len(head) + len(told) < 150 and not re.search(r" (but|and) ", head + told)
+    if joinable and draw.choices.maybe(0.5):
         return f"{head}, {'but' if outcome.mood == '-' else 'and'} {told}."
     return f"{head}. {told}."
+
+
+def _words(turns: list[Turn]) -> int:
+    return sum(words.count(" ") + 1 for _, words in turns)
+
+
+def _exchange(draw: Draw, file: str, key: str, opened_by: str = "PQ", closed_by: str = "PQ") -> list[Turn]:
+    """One shared exchange of that key that is opened and closed by the right person."""
+    fitting = [lines for lines in _exchanges(file)[key] if lines[0][0] in opened_by and lines[-1][0] in closed_by]
+    return _speak(draw, draw.choices.pick(fitting))
+
+
+def _before(draw: Draw, family: Family, core: list[Turn], words: int) -> list[Turn]:
+    """Greeting, small talk and a lead to the matter: the shorter the core, the likelier."""
+    turns = []
+    first = core[0][0]
+    if draw.choices.maybe(0.95 if words < 55 else 0.7):
+        turns = _exchange(draw, "openings", family.register, closed_by="P" if first == "Q" else "PQ")
+    if first == "P" and draw.choices.maybe(0.8 if words < 55 else 0.4):
+        turns += _exchange(draw, "asides", f"lead.{family.register}")
+    return turns
+
+
+def _between(draw: Draw, core: list[Turn], end: list[Turn]) -> list[Turn]:
+    """An exchange between core and outcome, where it fits: never after a question of Q."""
+    who, words = core[-1]
+    key = f"{who}{'?' if words.endswith('?') else '.'}"
+    if end[0][0] == "Q" and key != "Q?" and draw.choices.maybe(0.4):
+        return _exchange(draw, "asides", key)
+    return []
+
+
+def _after(draw: Draw, family: Family, outcome: Outcome, turns: list[Turn]) -> list[Turn]:
+    """A last remark of Q, a change of subject and a farewell: the shorter the dialogue so far, the likelier."""
+    words, added = _words(turns), []
+    last, said = turns[-1]
+    if last == "Q" and not said.endswith("?") and draw.choices.maybe(0.8 if words < 60 else 0.3):
+        added += _exchange(draw, "asides", f"tail{outcome.mood}")
+    other = "P" if last == "Q" else "Q"
+    if family.register != "s" and words < 60 and len(turns) < 8 and draw.choices.maybe(0.6):
+        added += _exchange(draw, "asides", f"talk.{other}")
+    if draw.choices.maybe(0.9 if words < 65 else 0.5):
+        added += _exchange(draw, "closings", f"{family.register}{other}{outcome.mood}")
+    return added
 
 
 def dialogue(family: Family, choices: Choices) -> tuple[str, str]:
     """A (dialogue, summary) pair of the family, with #Person1# the one who speaks first."""
     draw = Draw(choices, family.slots)
     outcome = choices.pick(family.outcomes)
-    body = _speak(draw, family.lines) + _speak(draw, outcome.lines)
-    words = sum(len(text.split()) for _, text in body)
-    opening: list[tuple[str, str]] = []
-    if choices.maybe(0.9 if words < 60 else 0.6 if words < 85 else 0.3):
-        opening = _speak(draw, choices.pick(_exchanges("openings")[family.register]))
-    last = body[-1][0]
-    closing = []
-    if choices.maybe(0.8 if words < 85 else 0.5):
-        key = f"{family.register}{'Q' if last == 'P' else 'P'}{outcome.mood}"
-        closing = _speak(draw, choices.pick(_exchanges("closings")[key]))
-    turns = _merge(opening + body + closing)
+    core, end = _speak(draw, family.lines), _speak(draw, outcome.lines)
+    turns = _merge(_before(draw, family, core, _words(core + end)) + core + _between(draw, core, end) + end)
+    turns += _after(draw, family, outcome, turns)
+    turns = _merge(turns)
     first = turns[0][0]
     person = {who: "#Person1#" if who == first else "#Person2#" for who in "PQ"}
     text = "\n".join(f"{person[who]}: {words}" for who, words in turns)

@@ -156,10 +156,11 @@ def shared() -> Shared:
 
 
 _ARTICLE = re.compile(r"\b([Aa]) (?=[aeiouAEIO8]|11\b|18\b|hour|honest|Hungar)(?!uni|use|usu|eu|one|once|Uni|Eu)")
+_PREPOSITION = re.compile(r"\b([Uu]ntil|[Ff]or|[Bb]y|[Bb]efore|[Ff]rom|[Tt]han) on (?=[A-Z])")
 _SENTENCE = re.compile(r"(^|[.!?] |\n|#: )([a-z])", re.MULTILINE)
 
 
 def polish(text: str) -> str:
-    """The text with `a` before a vowel made `an`, and a capital at the start of every sentence."""
-    text = _ARTICLE.sub(r"\1n ", text)
+    """The text with `an` before vowels, `until Friday` for `until on Friday`, and capitals after full stops."""
+    text = _PREPOSITION.sub(r"\1 ", _ARTICLE.sub(r"\1n ", text))
     return _SENTENCE.sub(lambda match: match[1] + match[2].upper(), text)

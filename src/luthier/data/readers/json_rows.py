@@ -94,7 +94,7 @@ def _list_start(path: Path, text: str) -> int:
         ) from None
     if not isinstance(value, dict) or not isinstance(value.get("data"), list):
         keys = f"; its keys are {', '.join(value)}" if isinstance(value, dict) else ""
-        raise UserError(f"{path} holds no rows: write a list of objects, or {{\"data\": [...]}}{keys}")
+        raise UserError(f'{path} holds no rows: write a list of objects, or {{"data": [...]}}{keys}')
     return _data_list(text, start)
 
 

@@ -118,7 +118,9 @@ def _files(path: Path) -> list[Path]:
             raise UserError(f"the folder {path} holds no rows: put {', '.join(FORMATS)} files (also .gz) there")
         kinds = sorted({_suffix(p) for p in found})
         if len(kinds) > 1:
-            raise UserError(f"the folder {path} holds {' and '.join(kinds)} files: name the files of one kind as sources")
+            raise UserError(
+                f"the folder {path} holds {' and '.join(kinds)} files: name the files of one kind as sources"
+            )
         return found
     if path.exists() and _suffix(path) not in FORMATS:
         raise UserError(f"{path} is of no known format: expected {', '.join(FORMATS)} (also .gz)")

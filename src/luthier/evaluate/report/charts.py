@@ -27,6 +27,18 @@ class Line:
 
 
 @dataclass(frozen=True)
+class Rung:
+    """One bar of a ladder; `low` and `high` are None where the rows are too few for an interval."""
+
+    label: str
+    value: float
+    low: float | None
+    high: float | None
+    colour: str
+    strong: bool = False
+
+
+@dataclass(frozen=True)
 class Scale:
     """A linear map from data to pixels."""
 
@@ -66,9 +78,9 @@ def lines(
         return ""
     low, high = y_range or (min(y for _, y in finite), max(y for _, y in finite))
     high = high if high > low else low + 1.0
-    x = Scale(min(p[0] for p in finite), max(p[0] for p in finite), 40, width - 14)
-    y = Scale(low, high, height - 32, 12)
-    parts = [_grid_y(y, width), _axis_x(x, height, x_label)]
+    x = Scale(min(0, *(p[0] for p in finite)), max(p[0] for p in finite), 40, width - 14)
+    y = Scale(low, high, height - 36, 12)
+    parts = [_grid_y(y, width, 5), _axis_x(x, height, x_label), _legend(curves, height)]
     for curve in curves:
         shown = [(px, min(max(py, low), high)) for px, py in curve.points if math.isfinite(py)]
         path = "M" + "L".join(f"{x(px)} {y(py)}" for px, py in shown) if shown else ""
@@ -97,7 +109,7 @@ def histogram(
         return ""
     step = bars[1][0] - bars[0][0] if len(bars) > 1 else 1.0
     x = Scale(bars[0][0], bars[-1][0] + step, 40, width - 14)
-    y = Scale(0, max(count for _, count in bars) or 1.0, height - 32, 12)
+    y = Scale(0, max(count for _, count in bars) or 1.0, height - 36, 12)
     drawn = "".join(
         f'<rect style="fill:{colour}" x="{x(left)}" y="{y(count)}" '
         f'width="{max(0.5, round(x(left + step) - x(left) - 1, 1))}" height="{round(y(0) - y(count), 1)}"/>'
@@ -116,8 +128,8 @@ def histogram(
 
 def interval_bar(
     value: float,
-    low: float,
-    high: float,
+    low: float | None,
+    high: float | None,
     span: tuple[float, float],
     title: str,
     colour: str,
@@ -127,16 +139,60 @@ def interval_bar(
     """A dot with its interval on a common span; `zero` draws the line of no difference."""
     height = 18
     x = Scale(span[0], span[1], 6, width - 6)
-    left, right, dot = (x(min(max(v, span[0]), span[1])) for v in (low, high, value))
-    base = f'<line class="rail" x1="4" x2="{width - 4}" y1="9" y2="9"/>'
-    origin = f'<line class="zero" x1="{x(0)}" x2="{x(0)}" y1="1" y2="17"/>' if zero else ""
-    bar = f'<line class="range" style="stroke:{colour}" x1="{left}" x2="{right}" y1="9" y2="9"/>'
-    ends = "".join(
-        f'<line class="cap" style="stroke:{colour}" x1="{at}" x2="{at}" y1="5" y2="13"/>' for at in (left, right)
-    )
-    told = f"{number(value)}, interval from {number(low)} to {number(high)}"
+    dot = x(min(max(value, span[0]), span[1]))
+    drawn = f'<line class="zero" x1="{x(0)}" x2="{x(0)}" y1="1" y2="17"/>' if zero else ""
+    told = number(value)
+    if low is not None and high is not None:
+        left, right = (x(min(max(v, span[0]), span[1])) for v in (low, high))
+        drawn += f'<line class="range" style="stroke:{colour}" x1="{left}" x2="{right}" y1="9" y2="9"/>'
+        drawn += "".join(
+            f'<line class="cap" style="stroke:{colour}" x1="{at}" x2="{at}" y1="5" y2="13"/>' for at in (left, right)
+        )
+        told += f", interval from {number(low)} to {number(high)}"
+    rail = f'<line class="rail" x1="4" x2="{width - 4}" y1="9" y2="9"/>'
     point = f'<circle style="fill:{colour}" cx="{dot}" cy="9" r="3.6"/>'
-    return _svg(width, height, title, told, base + origin + bar + ends + point, "bar")
+    return _svg(width, height, title, told, rail + drawn + point, "bar")
+
+
+def _legend(curves: Sequence[Line], height: int) -> str:
+    parts, left = [], 40
+    for curve in curves:
+        style = "thin" if curve.thin else "strong"
+        parts.append(
+            f'<path class="line {style}" style="stroke:{curve.colour}" d="M{left} {height - 8}h16"/>'
+            f'<text class="label" x="{left + 21}" y="{height - 4}">{escape(curve.label)}</text>'
+        )
+        left += 40 + 6 * len(curve.label)
+    return "".join(parts)
+
+
+def ladder(rows: Sequence[Rung], title: str, width: int = 420) -> str:
+    """One bar for each subject on a common scale from zero, with its interval and its value beside it."""
+    finite = [row.high if row.high is not None else row.value for row in rows]
+    x = Scale(0.0, max(finite, default=1.0) or 1.0, 92, width - 58)
+    parts = []
+    for i, row in enumerate(rows):
+        middle = 17 + i * 32
+        end = x(max(row.value, 0.0))
+        parts.append(
+            f'<text class="name" x="84" y="{middle + 4}" text-anchor="end">{escape(_clipped(row.label))}</text>'
+            f'<rect style="fill:{row.colour}" x="92" y="{middle - 8}" width="{max(end - 92, 1):.1f}" height="16"/>'
+        )
+        right = end
+        if row.low is not None and row.high is not None:
+            left, right = x(max(row.low, 0.0)), x(row.high)
+            along = f'x1="{left}" x2="{right}" y1="{middle}" y2="{middle}"'
+            parts.append(f'<line class="halo" {along}/><line class="whisker" {along}/>')
+        weight = ' style="font-weight:700"' if row.strong else ""
+        parts.append(
+            f'<text class="name" x="{max(right, end) + 8}" y="{middle + 4}"{weight}>{number(row.value)}</text>'
+        )
+    told = "; ".join(f"{row.label} {number(row.value)}" for row in rows)
+    return _svg(width, 32 * len(rows) + 2, title, told, "".join(parts), "chart ladder")
+
+
+def _clipped(label: str, most: int = 12) -> str:
+    return label if len(label) <= most else f"{label[: most - 1]}…"
 
 
 def _grid_y(y: Scale, width: int, count: int = 4) -> str:
@@ -149,13 +205,12 @@ def _grid_y(y: Scale, width: int, count: int = 4) -> str:
 
 def _axis_x(x: Scale, height: int, label: str) -> str:
     shown = "".join(
-        f'<text class="tick" x="{x(v)}" y="{height - 18}" text-anchor="middle">{short(v)}</text>'
+        f'<text class="tick" x="{x(v)}" y="{height - 22}" text-anchor="middle">{short(v)}</text>'
         for v in ticks(x.low, x.high, 5)
     )
-    middle = (x.start + x.end) / 2
     return (
-        f'<line class="axis" x1="{x.start}" x2="{x.end}" y1="{height - 32}" y2="{height - 32}"/>{shown}'
-        f'<text class="label" x="{middle}" y="{height - 4}" text-anchor="middle">{escape(label)}</text>'
+        f'<line class="axis" x1="{x.start}" x2="{x.end}" y1="{height - 36}" y2="{height - 36}"/>{shown}'
+        f'<text class="label" x="{x.end}" y="{height - 4}" text-anchor="end">{escape(label)}</text>'
     )
 
 

@@ -32,20 +32,34 @@ def data(facts: Facts) -> dict[str, Any] | None:
 
 def _lengths(card: dict[str, Any]) -> list[dict[str, Any]]:
     shown = []
+    train = card["splits"].get("train", {})
     for part in ("input", "answer"):
-        histogram = card["splits"].get("train", {}).get("lengths", {}).get(part)
+        histogram = train.get(f"{part}_tokens")
         if not histogram or not sum(histogram["counts"]):
             continue
-        bars = list(zip(histogram["edges"][:-1], histogram["counts"], strict=True))
-        title = f"Tokens of the training {part}s"
+        bars = list(zip(histogram["edges"], histogram["counts"], strict=False))
+        title = f"Length of the training {part}s"
         svg = charts.histogram({part: bars}, title, "tokens", "var(--s1)")
-        shown.append({"title": title, "svg": Markup(svg)})
+        note = f"median {histogram['median']:,.0f}, 95 % within {histogram['p95']:,.0f}, longest {histogram['max']:,}"
+        shown.append({"title": title, "note": note, "svg": Markup(svg)})
     return shown
 
 
 def _data_facts(card: dict[str, Any]) -> list[tuple[str, str]]:
-    facts = [(f"Source {name}", str(source)) for name, source in card.get("sources", {}).items()]
-    facts += [(key.replace("_", " ").capitalize(), str(card[key])) for key in ("layout",) if key in card]
+    facts = []
+    for name, source in card["sources"].items():
+        counts = source["counts"]
+        layout = f", {source['layout']}" if source.get("layout") else ""
+        facts.append((name, f"{source['source']}{layout}: {counts['kept']:,} of {counts['in']:,} rows kept"))
+    train = card["splits"].get("train", {})
+    if "trained_tokens" in train:
+        share = f"{train['trained_share']:.0%} of {train['tokens']:,}"
+        facts.append(("Trained tokens", f"{train['trained_tokens']:,} ({share})"))
+    facts.append(("Exact duplicates", f"{card['duplicates']['rows']:,}"))
+    near = card["near_duplicates"]
+    facts.append((f"Near-duplicates (Jaccard {near['similarity']:g})", f"{near['rows']:,}"))
+    facts.append(("Rows in two splits", f"{card['leaks']['exact']:,} exact, {card['leaks']['near']:,} near"))
+    facts += [(f"Rejected: {reason}", f"{count:,}") for reason, count in card["rejected"]["reasons"].items()]
     return facts
 
 

@@ -36,6 +36,7 @@ def render(facts: Facts) -> str:
     """The report as HTML."""
     shown = {
         **story_of(facts),
+        "ladder": sections.ladder(facts),
         "scores": _coloured_scores(facts),
         "comparisons": sections.comparisons(facts),
         "resamples": f"{facts.summary.get('resamples', 0):,}",
@@ -99,5 +100,5 @@ def _coloured_samples(facts: Facts) -> list[dict[str, Any]]:
         for answer in sample["answers"]:
             value = answer["scores"].get(metric)
             answer["colour"] = sections.colour(facts, answer["name"])
-            answer["score"] = f"{facts.metric(metric or '')['label']} {number(value)}" if value is not None else ""
+            answer["score"] = number(value) if value is not None else ""
     return chosen

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from luthier.evaluate.report import charts
 from luthier.evaluate.report.read import BASELINES, Facts
 from luthier.evaluate.report.story import outcome
-from luthier.evaluate.report.words import number, probability, seconds, short, signed, size
+from luthier.evaluate.report.words import MEANING, number, probability, seconds, short, signed, size
 from luthier.evaluate.verdict import smooth
 
 COLOURS = 6
@@ -36,7 +36,7 @@ def scores(facts: Facts) -> dict[str, Any]:
         for metric, reason in absent.items():
             reasons.setdefault(f"{name}: {reason}", []).append(facts.metric(metric)["label"])
     return {
-        "metrics": [facts.metric(m) for m in metrics],
+        "metrics": [{**facts.metric(m), "meaning": MEANING.get(m, "")} for m in metrics],
         "rows": rows,
         "absent": [f"{', '.join(labels)} of {reason}" for reason, labels in reasons.items()],
     }
@@ -47,7 +47,8 @@ def _cell(facts: Facts, name: str, metric: str) -> dict[str, Any] | None:
     if score is None:
         return None
     column = [row[metric] for row in facts.scores.values() if metric in row]
-    span = (min(0.0, *(c["low"] for c in column)), max(c["high"] for c in column) or 1.0)
+    edges = [c[key] for c in column for key in ("value", "low", "high") if c[key] is not None]
+    span = (min(0.0, *edges), max(edges) or 1.0)
     pick = max if facts.metric(metric)["higher_is_better"] else min
     bar = charts.interval_bar(
         score["value"],
@@ -59,10 +60,32 @@ def _cell(facts: Facts, name: str, metric: str) -> dict[str, Any] | None:
     )
     return {
         "value": number(score["value"]),
-        "interval": f"{number(score['low'])} – {number(score['high'])}",
+        "interval": f"{number(score['low'])} – {number(score['high'])}"
+        if score["low"] is not None
+        else "too few rows",
         "best": score["value"] == pick(c["value"] for c in column),
         "bar": Markup(bar),
     }
+
+
+def ladder(facts: Facts) -> Markup | None:
+    """All subjects on the selecting metric, for the first screen."""
+    metric = facts.summary.get("select")
+    shown = [name for name in facts.subjects if metric in facts.scores[name]]
+    if metric is None or not shown:
+        return None
+    rungs = [
+        charts.Rung(
+            name,
+            facts.scores[name][metric]["value"],
+            facts.scores[name][metric]["low"],
+            facts.scores[name][metric]["high"],
+            colour(facts, name),
+            strong=name == facts.summary.get("best"),
+        )
+        for name in shown
+    ]
+    return Markup(charts.ladder(rungs, f"{facts.metric(metric)['label']} of every variant and baseline"))
 
 
 def comparisons(facts: Facts) -> list[dict[str, Any]]:
@@ -72,7 +95,7 @@ def comparisons(facts: Facts) -> list[dict[str, Any]]:
     tables = []
     for metric in sorted(names, key=lambda name: name != selected):
         found = [c for c in facts.comparisons if c["metric"] == metric]
-        reach = max([abs(c[key]) for c in found for key in ("low", "high")]) or 1.0
+        reach = max(abs(c[key]) for c in found for key in ("difference", "low", "high") if c[key] is not None) or 1.0
         rows = [_comparison(facts, c, reach) for c in found]
         tables.append({"metric": facts.metric(metric), "open": metric == selected, "rows": rows})
     return tables

@@ -5,7 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from luthier.evaluate.report.read import BASELINES, Facts
-from luthier.evaluate.report.words import better, listed, money, number, seconds, short, statement
+from luthier.evaluate.report.words import (
+    KNOWN,
+    MEANING,
+    also,
+    better,
+    listed,
+    money,
+    number,
+    seconds,
+    short,
+    signed,
+    statement,
+)
 
 FEW_TEST_ROWS = 100
 
@@ -47,21 +59,40 @@ def told(facts: Facts, a: str, b: str, metric: str) -> str | None:
 
 
 def headline(facts: Facts) -> dict[str, Any] | None:
-    """The best variant, its gain over the first baseline in words, and the figures beside it."""
+    """The best variant, a title that says what it is worth, and its gains over the baselines in words."""
     best, metric = facts.summary.get("best"), facts.summary.get("select")
     if not best or not metric:
         return None
-    others = [name for name in BASELINES if name in facts.scores and metric in facts.scores[name]]
-    sentences = [sentence for name in others if (sentence := told(facts, best, name, metric))]
-    outcomes = [outcome(facts, best, name, metric) for name in others]
+    others = [name for name in BASELINES if facts.comparison(best, name, metric)]
+    higher = facts.metric(metric)["higher_is_better"]
+    brief = [also(found, higher) for name in others[1:] if (found := facts.comparison(best, name, metric))]
     return {
         "best": best,
         "metric": facts.metric(metric)["label"],
-        "value": number(facts.scores[best][metric]["value"]),
-        "won": bool(outcomes) and all(result is True for result in outcomes),
-        "sentence": sentences[0] if sentences else "There is no baseline to compare it with on this metric.",
-        "further": sentences[1:],
+        "meaning": MEANING.get(metric, ""),
+        "title": _title({name: outcome(facts, best, name, metric) for name in others}),
+        "sentence": (told(facts, best, others[0], metric) if others else None)
+        or "There is no baseline to compare it with.",
+        "further": " ".join(brief),
     }
+
+
+def _title(outcomes: dict[str, bool | None]) -> str:
+    """What follows the best variant's name in the report's title."""
+    called = {
+        "base": "the model it started from",
+        "few-shot": "that model shown examples",
+        "lead": "the first sentences",
+    }
+    if not outcomes:
+        return "is the best variant."
+    won = [called[name] for name, result in outcomes.items() if result is True]
+    not_won = [called[name] for name, result in outcomes.items() if result is not True]
+    if not not_won:
+        return f"is the best variant, and better than {won[0]}."
+    if won:
+        return f"is the best variant, better than {listed(won)}, but not shown to beat {listed(not_won)}."
+    return f"is the best variant, but not shown to be better than {listed(not_won)}."
 
 
 def outcome(facts: Facts, a: str, b: str, metric: str) -> bool | None:
@@ -79,7 +110,10 @@ def remarks(facts: Facts) -> list[dict[str, str]]:
     for name in facts.variants:
         if name == best or metric not in facts.scores[name]:
             continue
-        text = f"{_against_best(facts, name, best, metric)} {_against_baselines(facts, name, metric)}".strip()
+        parts = [_against_best(facts, name, best, metric), _against_baselines(facts, name, metric)]
+        if outcome(facts, name, BASELINES[0], metric) is not True:
+            parts.append(KNOWN.get(str(facts.results.get(name, {}).get("method")), ""))
+        text = " ".join(part for part in parts if part)
         found.append({"name": name, "text": text})
     return found
 
@@ -116,9 +150,13 @@ def tiles(facts: Facts) -> list[dict[str, str]]:
     best, metric = facts.summary.get("best"), facts.summary.get("select")
     if best and metric:
         first = next((b for b in BASELINES if facts.comparison(best, b, metric)), None)
-        value = number(facts.scores[best][metric]["value"])
-        before = f"{first} {number(facts.scores[first][metric]['value'])}" if first else ""
-        shown.append({"label": f"{facts.metric(metric)['label']} of {best}", "value": value, "note": before})
+        label = facts.metric(metric)["label"]
+        if first is not None and (found := facts.comparison(best, first, metric)):
+            value = signed(found["difference"])
+            shown.append({"label": f"Difference to {first}", "value": value, "note": f"{label}, {best}"})
+        else:
+            value = number(facts.scores[best][metric]["value"])
+            shown.append({"label": f"{label} of {best}", "value": value, "note": ""})
     if facts.manifests:
         price = f"{money(facts.recipe.get('plan', {}).get('usd_per_hour'))} an hour"
         shown.append({"label": "Time, all stages", "value": seconds(facts.seconds), "note": ""})

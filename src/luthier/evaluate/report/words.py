@@ -5,6 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+MEANING = {
+    "rouge1": "how many words an answer shares with the human one, from 0 to 1",
+    "rouge2": "how many pairs of neighbouring words an answer shares with the human one, from 0 to 1",
+    "rougeL": "how much of the human answer's wording it gives in the same order, from 0 to 1",
+    "bleu": "how many runs of up to four words an answer shares with the human one, from 0 to 100",
+    "exact_match": "the share of answers that are the human one word for word",
+    "perplexity": "how many words the model wavers between at each step of the human answer",
+    "loss": "how surprised the model is by the human answer, in nats per token",
+    "bits_per_byte": "how many bits the model needs for each byte of the text",
+}
+"""What each metric tells, in words."""
+
+KNOWN = {"prompt": "Soft prompts are known to need models of a billion parameters and more (Lester et al. 2021)."}
+"""What the literature says of a method that did not help, by method."""
+
 CALLED = {"base": "the base", "few-shot": "the base shown examples", "lead": "the input's first sentences"}
 
 
@@ -15,14 +30,14 @@ def number(value: float | None) -> str:
     size = abs(value)
     if size != size or size == float("inf"):
         return "not a number"
-    digits = 3 if size < 1 else 2 if size < 100 else 1 if size < 1000 else 0
+    digits = 3 if size <= 1 else 2 if size < 100 else 1 if size < 1000 else 0
     return f"{value:,.{digits}f}".replace("-", "−")
 
 
-def signed(value: float) -> str:
+def signed(value: float | None) -> str:
     """A difference with its sign: +0.460, −0.012."""
     text = number(value)
-    return text if text.startswith("−") or not any(digit in "123456789" for digit in text) else f"+{text}"
+    return text if not any(digit in "123456789" for digit in text) or text.startswith("−") else f"+{text}"
 
 
 def short(value: float) -> str:
@@ -68,9 +83,9 @@ def listed(names: Sequence[str]) -> str:
 
 
 def better(comparison: Mapping[str, Any], higher_is_better: bool) -> bool | None:
-    """Whether a is better than b; None where the interval holds zero, so that nothing is shown."""
+    """Whether a is better than b; None where that is not shown: the interval holds zero, or is none."""
     low, high = comparison["low"], comparison["high"]
-    if low <= 0 <= high:
+    if low is None or high is None or low <= 0 <= high:
         return None
     return (low > 0) == higher_is_better
 
@@ -92,11 +107,24 @@ def statement(
     figures = f"{metric['label']} {number(values[0])} against {number(values[1])}"
     span = f"between {signed(comparison['low'])} and {signed(comparison['high'])} with {confidence:.0%} confidence"
     if outcome is None:
+        told = f"Not shown to differ from {other} on {rows}: {figures}"
+        if comparison["low"] is None:
+            return f"{told}; these are too few rows to tell."
         return (
-            f"Not shown to differ from {other} on {rows}: {figures}; the true difference lies {span}, which "
-            f"includes none at all. This test could see a difference of {number(comparison['detectable'])} or more."
+            f"{told}; the true difference lies {span}, which includes none at all. "
+            f"This test could see a difference of {number(comparison['detectable'])} or more."
         )
     word, noun = ("Better", "gain") if outcome else ("Worse", "loss")
     if not metric["higher_is_better"]:
         noun = "change"
     return f"{word} than {other} on {rows}: {figures}; the true {noun} lies {span}."
+
+
+def also(comparison: Mapping[str, Any], higher_is_better: bool) -> str:
+    """A further comparison in brief, to follow a full statement."""
+    other = CALLED.get(comparison["b"], comparison["b"])
+    outcome = better(comparison, higher_is_better)
+    if outcome is None:
+        return f"Not shown to differ from {other}."
+    span = f"{signed(comparison['low'])} to {signed(comparison['high'])}"
+    return f"{'Better' if outcome else 'Worse'} than {other}, too: {span}."

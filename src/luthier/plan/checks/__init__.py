@@ -1,4 +1,4 @@
-"""The checks of the preflight: one pure function each, and the table of them. A check is named after what it finds."""
+"""The checks of the preflight: one pure function each, named after what it finds, and the table of them."""
 
 from __future__ import annotations
 

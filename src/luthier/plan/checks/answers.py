@@ -41,15 +41,15 @@ def user_turns_trained(subject: Subject) -> Finding:
     faults = [(row, fault(subject, row)) for row in subject.rows]
     wrong = [row for row, kind in faults if kind == "outside"]
     if wrong:
-        text = subject.tokenizer.decode(wrong[0].said[:40])
+        text = subject.text(wrong[0].said[:40])
         return error(
             f"{len(wrong)} of {len(subject.rows)} rows train text that the model is given, not what it is to say: "
-            f"{wrong[0].place} trains {excerpt(text)}; mend the generation markers of the chat template, or write "
+            f"{wrong[0].place} trains {excerpt(text)}; render the data again (luthier data), or write "
             "data.train_on: all if that is what you want"
         )
     headers = [row for row, kind in faults if kind == "template"]
     if headers:
-        text = subject.tokenizer.decode(headers[0].said[:12])
+        text = subject.text(headers[0].said[:12])
         return warning(
             f"{len(headers)} of {len(subject.rows)} rows train text of the template beside the answer: "
             f"{headers[0].place} trains {excerpt(text)}"
@@ -62,7 +62,7 @@ def answer_truncated(subject: Subject) -> Finding:
     wrong = [row for row in subject.rows if fault(subject, row) == "incomplete"]
     if not wrong:
         return ok(f"the whole answer is trained in {len(subject.rows)} rows")
-    last = subject.tokenizer.decode(wrong[0].said[-12:])
+    last = subject.text(wrong[0].said[-12:])
     return error(
         f"{len(wrong)} of {len(subject.rows)} rows train only part of their answer: {wrong[0].place} ends at "
         f"{excerpt(last)}; let the prompt be cut instead (data.too_long: truncate), or raise model.context"
@@ -76,7 +76,7 @@ def all_labels_masked(subject: Subject) -> Finding:
         return ok(f"{len(subject.rows)} rows have something to learn")
     return error(
         f"{len(wrong)} of {len(subject.rows)} rows have no label, so that nothing is learnt from them: "
-        f"{some([row.place for row in wrong])}; look at data.train_on and the chat template's generation markers"
+        f"{some([row.place for row in wrong])}; look at data.train_on, and render the data again (luthier data)"
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from luthier.core.records import Conversation, Message, Origin
 from luthier.plan.checks.text import is_cut
 from luthier.plan.finding import Finding, error, ok, some, warning
 from luthier.plan.subject import Row, Subject
@@ -16,8 +15,8 @@ def bos_doubled(subject: Subject) -> Finding:
         return ok(f"no row of {len(subject.rows)} begins with BOS twice")
     return error(
         f"{len(wrong)} of {len(subject.rows)} rows begin with {subject.tokenizer.bos_token!r} twice, which the model "
-        f"has never seen: {some([row.place for row in wrong])}; the chat template and the tokenizer both add it: take "
-        "it out of one"
+        f"has never seen: {some([row.place for row in wrong])}; the prompt writes it and the tokenizer adds it: take "
+        "it out of data.prompt or the chat template"
     )
 
 
@@ -29,15 +28,15 @@ def bos_missing(subject: Subject) -> Finding:
         return ok("this model has no BOS token")
     bare = [row for row in subject.rows if not _count(row, bos) and not is_cut(subject, row)]
     places = some([row.place for row in bare])
-    if bare and _is_expected(subject, bare[0]):
+    if bare and _is_expected(subject):
         return error(
-            f"{len(bare)} of {len(subject.rows)} rows do not begin with {tokenizer.bos_token!r}, with which the model "
-            f"was pretrained: {places}; render them with the tokenizer's special tokens"
+            f"{len(bare)} of {len(subject.rows)} rows do not begin with {tokenizer.bos_token!r}, with which the "
+            f"model was pretrained: {places}; render them with the tokenizer's special tokens"
         )
-    if bare and _has_its_own(subject) and not _uses_chat(subject, bare[0]):
+    if bare and _has_its_own(subject) and not subject.is_chat:
         return warning(
-            f"the tokenizer has the BOS token {tokenizer.bos_token!r} but does not add it: {places}; if the model was "
-            "pretrained with it, set add_bos_token in tokenizer_config.json"
+            f"the tokenizer has the BOS token {tokenizer.bos_token!r} but does not add it: {places}; if the model "
+            "was pretrained with it, set add_bos_token in tokenizer_config.json"
         )
     return ok(f"{len(subject.rows)} rows begin as the tokenizer begins a text")
 
@@ -50,21 +49,16 @@ def _count(row: Row, bos: int) -> int:
     return count
 
 
-def _uses_chat(subject: Subject, row: Row) -> bool:
-    return isinstance(row.record, Conversation) and subject.data.chat and bool(subject.tokenizer.chat_template)
-
-
-def _is_expected(subject: Subject, row: Row) -> bool:
+def _is_expected(subject: Subject) -> bool:
     """Whether the chat template (for a chat) or else the tokenizer puts BOS at the beginning."""
     tokenizer = subject.tokenizer
-    if _uses_chat(subject, row):
-        chat = Conversation((Message("user", "a"), Message("assistant", "b")), Origin("", "", 0))
-        messages = [{"role": message.role, "content": message.content} for message in chat.messages]
-        return str(tokenizer.apply_chat_template(messages, tokenize=False)).startswith(str(tokenizer.bos_token))
+    if subject.is_chat:
+        chat = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+        return str(tokenizer.apply_chat_template(chat, tokenize=False)).startswith(str(tokenizer.bos_token))
     return tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id
 
 
 def _has_its_own(subject: Subject) -> bool:
-    """Whether BOS is a token of its own, as where models are pretrained with it; else it doubles as EOS or padding."""
+    """Whether BOS is a token of its own, as where models are pretrained with it, not EOS or padding as well."""
     tokenizer = subject.tokenizer
     return tokenizer.bos_token_id not in (tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.cls_token_id)

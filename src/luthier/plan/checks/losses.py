@@ -20,6 +20,6 @@ def packed_loss_differs(subject: Subject) -> Finding:
     if off[worst] <= TOLERANCE:
         return ok(f"{len(alone)} rows have the same loss in a batch as alone (to {off[worst]:.0e})")
     return error(
-        f"a row has a loss of {together[worst]:.4f} nats in a batch and of {alone[worst]:.4f} alone: attention crosses "
-        "from one sequence into the next; this model family needs padded batches"
+        f"a row has a loss of {together[worst]:.4f} nats in a batch and of {alone[worst]:.4f} alone: attention "
+        "crosses from one sequence into the next; this model family needs padded batches"
     )

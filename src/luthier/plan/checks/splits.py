@@ -14,7 +14,7 @@ from luthier.plan.subject import Subject
 COMPARED = 20_000  # rows of a split that are compared at most, spread evenly
 TOLERATED = 0.01  # share of held-out rows with a near twin, or of rows with odd letters, from which it is an error
 
-# UTF-8 read as Latin-1 or Windows-1252: the first byte of a character shows as one of these, the next ones as the rest
+# UTF-8 read as Latin-1 or Windows-1252: the first byte of a character shows as one of these, the next after it
 MOJIBAKE = re.compile(r"Ã[\u0080-\u00bf‰ŠŒŽœžŸ€š]|Â[\u0080-\u00bf]|â€[\u0080-\u00bf™œ“”¦¢˜š]|â‚¬|ðŸ|ï¿½|ï»¿")
 LOST = "\ufffd"  # what a decoder writes for bytes that it cannot read
 
@@ -52,8 +52,8 @@ def near_leak(subject: Subject) -> Finding:
         return ok(f"none of {total} held-out rows has a twin of similarity {subject.data.similarity:g} or more")
     text = (
         f"{len(held_out)} of {total} held-out rows are nearly the same as a row of another split (similarity "
-        f"{subject.data.similarity:g} or more): {some(twins)}; remove them (data.near_duplicates: remove), or split by "
-        "a column that keeps them together (data.split.by)"
+        f"{subject.data.similarity:g} or more): {some(twins)}; remove them (data.near_duplicates: remove), or split "
+        "by a column that keeps them together (data.split.by)"
     )
     return error(text) if len(held_out) > TOLERATED * total else warning(text)
 

@@ -36,7 +36,7 @@ def ending(subject: Subject, row: Row) -> tuple[Ending, int | None] | None:
 
 
 def _is_text(subject: Subject, token: int, special: set[int]) -> bool:
-    return token not in special and bool(subject.tokenizer.decode([token]).strip())
+    return token not in special and bool(subject.text([token]).strip())
 
 
 def _judge(subject: Subject, kind: Ending, good: str, bad: Callable[[Row, str, int], str]) -> Finding:
@@ -46,12 +46,12 @@ def _judge(subject: Subject, kind: Ending, good: str, bad: Callable[[Row, str, i
     if not wrong:
         return ok(f"{good} ({len(subject.rows)} rows)")
     row, token = wrong[0]
-    said = "" if token is None else f"'{subject.tokenizer.convert_ids_to_tokens(token)}'"
+    said = "" if token is None else f"'{subject.word(token)}'"
     return error(bad(row, said, len(wrong)))
 
 
 def _stop(subject: Subject) -> str:
-    return f"'{subject.tokenizer.convert_ids_to_tokens(subject.template.stop)}'"
+    return f"'{subject.word(subject.template.stop)}'"
 
 
 def stop_token_absent(subject: Subject) -> Finding:
@@ -62,7 +62,7 @@ def stop_token_absent(subject: Subject) -> Finding:
         "every answer is followed by a stop token",
         lambda row, said, count: (
             f"{count} of {len(subject.rows)} rows have no stop token after the answer, so that the model will not "
-            f"learn to stop: {row.place}; the chat template must put {_stop(subject)} after the last turn"
+            f"learn to stop: {row.place}; render the data again with {_stop(subject)} after the answer (luthier data)"
         ),
     )
 
@@ -79,7 +79,7 @@ def stop_token_masked(subject: Subject) -> Finding:
             + (
                 f"; {said} is also the padding token: give the tokenizer a padding token of its own"
                 if subject.tokenizer.pad_token_id in subject.template.stop_ids
-                else "; the generation markers of the chat template must include it"
+                else "; the answer's labels must include it: render the data again (luthier data)"
             )
         ),
     )
@@ -93,6 +93,6 @@ def stop_token_other(subject: Subject) -> Finding:
         f"answers end in {_stop(subject)}, where generation stops",
         lambda row, said, count: (
             f"{count} of {len(subject.rows)} rows end their answer in {said}, but generation stops at "
-            f"{_stop(subject)}: {row.place}; make the tokenizer's eos_token the one that its template writes"
+            f"{_stop(subject)}: {row.place}; make the tokenizer's eos_token the one that stands in the rows"
         ),
     )

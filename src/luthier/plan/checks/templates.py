@@ -23,17 +23,22 @@ def template_changed(subject: Subject) -> Finding:
             f"the rows were rendered with the template {subject.rendered[:12]}, but the model now has {now[:12]}: "
             "render the data again (luthier data), or put the tokenizer's files back"
         )
-    looked_at = [row for row in subject.rows if not isinstance(row.record, Text) and not subject.rewritten]
+    looked_at = [row for row in subject.rows if _is_comparable(subject, row)]
     wrong = [row for row in looked_at if not _same_prompt(subject, row)]
     if not wrong:
         return ok(f"template {now[:12]}; inference gives {len(looked_at)} prompts as training does")
     row = wrong[0]
-    trained = subject.tokenizer.decode(row.inputs[:48])
-    given = subject.tokenizer.decode(subject.template.prompt_ids(row.record)[:48])
+    trained, given = subject.text(row.inputs[:48]), subject.text(subject.template.prompt_ids(row.record)[:48])
     return error(
         f"{len(wrong)} of {len(looked_at)} rows give another prompt in training than at inference: {row.place} has "
-        f"{excerpt(trained)} in training and {excerpt(given)} at inference; the chat template depends on the answer"
+        f"{excerpt(trained)} in training and {excerpt(given)} at inference; render the data again (luthier data)"
     )
+
+
+def _is_comparable(subject: Subject, row: Row) -> bool:
+    """Whether the row has a prompt, without a fault that a check of its own names."""
+    has_prompt = not isinstance(row.record, Text) and not subject.rewritten
+    return has_prompt and not _loses_system(subject, row) and not any(_split_markers(subject, row))
 
 
 def _same_prompt(subject: Subject, row: Row) -> bool:
@@ -55,19 +60,15 @@ def _without(tokens: list[int], first: int | None) -> list[int]:
 
 def system_prompt_lost(subject: Subject) -> Finding:
     """The system message of each row stands in what the model reads."""
-    lost, cut, had = [], [], 0
-    for row in subject.rows:
-        system = _system(subject, row)
-        if not system:
-            continue
-        had += 1
-        if system not in decoded(subject, row.inputs):
-            (cut if is_cut(subject, row) else lost).append(row)
+    had = sum(bool(_system(subject, row)) for row in subject.rows)
+    without = [row for row in subject.rows if _loses_system(subject, row)]
+    cut = [row for row in without if is_cut(subject, row)]
+    lost = [row for row in without if not is_cut(subject, row)]
     if lost:
         return error(
             f"{len(lost)} of {had} rows with a system message lose it in rendering: "
-            f"{some([row.place for row in lost])}; the chat template ignores the role 'system': put the message into "
-            "the user's turn (data.prompt), or take a template that has it"
+            f"{some([row.place for row in lost])}; put the message into the user's turn (data.prompt), or take a "
+            "chat template that has the role 'system'"
         )
     if cut:
         return warning(
@@ -79,10 +80,14 @@ def system_prompt_lost(subject: Subject) -> Finding:
 
 def _system(subject: Subject, row: Row) -> str:
     """The squeezed system message that the row should have."""
-    if not isinstance(row.record, Conversation):
-        return ""
-    own = "".join(m.content for m in row.record.messages if m.role == "system")
-    return as_tokenized(subject, own or subject.data.system or "")
+    own = ""
+    if isinstance(row.record, Conversation):
+        own = "".join(m.content for m in row.record.messages if m.role == "system")
+    return "" if isinstance(row.record, Text) else as_tokenized(subject, own or subject.data.system or "")
+
+
+def _loses_system(subject: Subject, row: Row) -> bool:
+    return _system(subject, row) not in decoded(subject, row.inputs)
 
 
 def special_token_split(subject: Subject) -> Finding:
@@ -91,14 +96,14 @@ def special_token_split(subject: Subject) -> Finding:
     broken = [text for text in markers if text in _known(subject) and not _is_one(subject, text)]
     if broken:
         return error(
-            f"the tokenizer splits {some([repr(text) for text in broken])} into pieces although it calls them special "
-            "tokens: load its tokenizer.json whole, or add them with model.add_tokens"
+            f"the tokenizer splits {some([repr(text) for text in broken])} into pieces although it calls them "
+            "special tokens: load its tokenizer.json whole, or add them with model.add_tokens"
         )
-    split = [(row, text) for row in subject.rows for text in markers if _is_split(subject, row, text)]
+    split = [(row, texts) for row in subject.rows if (texts := _split_markers(subject, row))]
     if split:
-        row, text = split[0]
+        row, (text, *_) = split[0]
         return error(
-            f"{len({id(row) for row, _ in split})} of {len(subject.rows)} rows hold {text!r} in pieces instead of as "
+            f"{len(split)} of {len(subject.rows)} rows hold {text!r} in pieces instead of as "
             f"one token: {row.place}; add it with model.add_tokens, or take the tokenizer that the template is for"
         )
     return ok(f"{len(markers)} special tokens stay whole")
@@ -111,22 +116,23 @@ def _known(subject: Subject) -> set[str]:
 def _markers(subject: Subject) -> list[str]:
     """Special tokens, and what the chat template writes like one."""
     template = subject.tokenizer.chat_template if subject.data.chat else None
-    return sorted({*_known(subject), *MARKER.findall(template or "")})
+    return sorted({*_known(subject), *MARKER.findall(str(template or ""))})
 
 
 def _is_one(subject: Subject, text: str) -> bool:
     return len(subject.tokenizer(text, add_special_tokens=False)["input_ids"]) == 1
 
 
-def _is_split(subject: Subject, row: Row, text: str) -> bool:
-    """Whether the text of the row has the marker more often than its tokens do, what people wrote not counted."""
+def _split_markers(subject: Subject, row: Row) -> list[str]:
+    """The markers that the row's text has more often than its tokens do, what people wrote not counted."""
     ids = np.concatenate([row.inputs, row.said]) if subject.encoder_decoder else row.inputs
-    written = subject.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
-    if text not in written:
-        return False
-    token = subject.tokenizer.convert_tokens_to_ids(text)
-    whole = int((ids == token).sum()) if text in subject.tokenizer.get_vocab() else 0
-    return written.count(text) > whole + _typed(row, text)
+    written = subject.text(ids)
+    vocabulary = subject.tokenizer.get_vocab()
+    return [
+        text
+        for text in _markers(subject)
+        if text in written and written.count(text) > int((ids == vocabulary.get(text, -1)).sum()) + _typed(row, text)
+    ]
 
 
 def _typed(row: Row, text: str) -> int:

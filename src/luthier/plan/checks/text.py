@@ -19,8 +19,7 @@ def squeezed(text: str) -> str:
 
 def decoded(subject: Subject, tokens: Iterable[int]) -> str:
     """The squeezed text of the tokens without special ones and without those that end an answer."""
-    kept = [int(token) for token in tokens if token >= 0 and token not in subject.template.stop_ids]
-    return squeezed(subject.tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+    return squeezed(subject.text((t for t in tokens if t not in subject.template.stop_ids), special=False))
 
 
 def as_tokenized(subject: Subject, text: str) -> str:

@@ -1,0 +1,36 @@
+"""The pages of `check` and `plan`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.markup import escape
+
+from luthier.cli.scores import console
+
+MARKS = {"ok": "[green]✓[/]", "warning": "[yellow]![/]", "error": "[red]✗[/]"}
+
+
+def show_checks(document: dict[str, Any]) -> None:
+    """Every check of the preflight with what it found."""
+    page = console()
+    page.print()
+    width = max((len(entry["check"]) for entry in document["preflight"]), default=0)
+    for entry in document["preflight"]:
+        page.print(f"  {MARKS[entry['status']]} {entry['check']:<{width}}  [dim]{escape(entry['detail'])}[/]")
+
+
+def show_plan(document: dict[str, Any]) -> None:
+    """The checks, and what training will take."""
+    from luthier.pipeline.headline import size, span
+
+    show_checks(document)
+    page = console()
+    page.print()
+    words = {"memory_bytes": size, "seconds": span, "usd": lambda usd: f"{usd:.4f} USD"}
+    for name, title in (("memory_bytes", "memory"), ("seconds", "time"), ("usd", "cost")):
+        if name in document["plan"]:
+            found = document["plan"][name]
+            after = f", was {words[name](found['actual'])}" if found["actual"] is not None else ""
+            page.print(f"  {title:<7} {words[name](found['predicted'])}{after}")
+    page.print(f"  next    luthier resume {escape(document['out'])}")

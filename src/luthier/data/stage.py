@@ -1,0 +1,107 @@
+"""Stage 1: the recipe's sources become the shards of train, validation and test, and a data card."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from luthier.chat.template import Template, template_for
+from luthier.core.artefacts import Artefacts, Counts
+from luthier.core.events import emit, warn
+from luthier.core.files import disk_errors, sha256, write_json
+from luthier.core.records import Text, to_json
+from luthier.core.shards import write_shard
+from luthier.data.card import FEW, Facts, card
+from luthier.data.intake import inputs_of, take_in
+from luthier.data.layouts import check_columns
+from luthier.data.ledger import open_ledger
+from luthier.data.readers import digests
+from luthier.data.render import Renderer
+from luthier.data.sieve import Sieve
+from luthier.data.spool import Spool, open_spool
+from luthier.models.resolve import resolve
+from luthier.models.tokenizers import load_tokenizer
+from luthier.recipe.sections import DataSection
+
+SHAPING = (".json", ".jinja", ".model", ".txt")  # endings of a model folder's files that shape tokens and context
+
+
+def run(section: DataSection, inputs: Artefacts, out: Path) -> Counts:
+    """Fill `out` with a shard a split, card.json, template.json, rejected.jsonl and removed.jsonl.
+
+    Raises UserError for a source that cannot be read, a layout that does not fit, too many rejected rows, and a
+    split that would be empty.
+    """
+    data = section.data
+    check_columns(data)
+    sources = inputs_of(data)
+    resolved = resolve(section.model)
+    template = template_for(load_tokenizer(section.model), data, resolved.encoder_decoder)
+    render = Renderer(template, resolved.context, data.too_long)
+    with open_ledger(out) as ledger, disk_errors(out), open_spool(out / ".spool") as spool:
+        intake = take_in(data, section.seed, render, ledger, spool)
+        ledger.check(data.max_rejected)
+        sieve = Sieve(data, section.seed, spool, ledger)
+        splits = sieve.splits(intake)
+        names = [source.name for source in sources]
+        for name, rows in splits.items():
+            _write_split(out / name, rows, spool, template, intake.source, names)
+        facts = Facts(data, sources, intake, ledger, sieve.found, spool, splits, template, resolved.context)
+        body = card(facts)
+        counts = ledger.counts()
+    write_json(out / "card.json", body)
+    write_json(out / "template.json", {**template.describe(), "fingerprint": template.fingerprint})
+    _say(body, counts)
+    return counts
+
+
+def dependencies(section: DataSection) -> dict[str, str]:
+    """What the stage reads from outside: each source's content and the files that shape the tokenizer."""
+    found: dict[str, str] = {}
+    for source in inputs_of(section.data):
+        for place, digest in digests(source.source.source, section.seed, source.source.rows).items():
+            found[f"{source.name}: {place}"] = digest
+    folder = resolve(section.model).folder
+    for path in sorted(folder.iterdir()):
+        if path.suffix in SHAPING and path.is_file():
+            found[f"model: {path.name}"] = sha256(path)
+    return found
+
+
+def _write_split(
+    folder: Path, rows: Sequence[int], spool: Spool, template: Template, source: Sequence[int], names: Sequence[str]
+) -> None:
+    """One shard: a row of it for each example."""
+    examples = (spool.example(piece) for row in rows for piece in spool.pieces(row))
+    owners = [source[row] for row in rows for _ in spool.pieces(row)]
+    write_shard(folder, examples, _records(rows, spool, template), owners, names)
+
+
+def _records(rows: Sequence[int], spool: Spool, template: Template) -> Iterator[dict[str, Any]]:
+    """The records in JSON, one for each example; a piece of a longer text has the piece's own text."""
+    for row in rows:
+        pieces = spool.pieces(row)
+        if len(pieces) == 1:
+            yield spool.json(row)
+            continue
+        record = spool.record(row)
+        assert isinstance(record, Text)
+        for piece in pieces:
+            ids = spool.example(piece).input_ids.tolist()
+            yield to_json(replace(record, text=template.encoder.tokenizer.decode(ids, skip_special_tokens=True)))
+
+
+def _say(body: dict[str, Any], counts: Counts) -> None:
+    sizes = {name: split["rows"] for name, split in body["splits"].items()}
+    gone = "".join(f", {number} removed by {setting}" for setting, number in counts.removed.items())
+    emit(
+        "data.done",
+        f"{counts.total} rows: {counts.kept} kept, {counts.rejected} rejected{gone}; "
+        + ", ".join(f"{name} {number}" for name, number in sizes.items()),
+        counts=counts.to_json(),
+        splits=sizes,
+    )
+    if sizes["train"] < FEW:
+        warn("data.few_rows", body["warnings"][0], rows=sizes["train"])

@@ -1,0 +1,161 @@
+"""A few real steps of a variant, to correct the estimate: what they hold in memory, and how long they take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from luthier.core.errors import Refusal
+from luthier.core.events import Stopwatch
+from luthier.core.records import Record, Text
+from luthier.core.shards import Shard
+from luthier.engine.job import Job, draw, held_out
+from luthier.engine.memory import available_bytes, current_bytes, peak_bytes
+from luthier.engine.score import score
+from luthier.engine.step import gradients, trains
+from luthier.generation.generate import generate
+from luthier.objectives.contract import Batch
+from luthier.plan.cost import Rates
+from luthier.plan.memory import Shape, activation_bytes, shape_of, shapes_bytes, stacks_of, weight_bytes
+
+MICRO = 2  # micro-batches of a step in the probe: the second meets the gradients of the first
+TIMED = 2  # steps of the usual kind that are timed
+ANSWERED = 32  # prompts answered for the measurement
+NEW = 8  # new tokens of each
+LOSS = "loss"
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What was found: bytes by the formula and at the measured peak, and seconds of each kind of work."""
+
+    shapes: int
+    peak: int
+    rates: Rates
+
+
+def probe(job: Job, validation: Shard, prompts: Sequence[Record]) -> Probe:
+    """Two steps on the largest batch, two on usual ones, a validation and some answers.
+
+    The peak is counted from the last `reset_peak`. The weights of the job change: throw it away afterwards.
+    Raises Refusal where a step does not fit into memory.
+    """
+    shape = _shape(job)
+    largest = largest_batches(job, shape)
+    model = job.base.model
+    shapes = shapes_bytes(shape, stacks_of(model.config, largest[0]), len(largest[0].labels))
+    if shapes > available_bytes() + weight_bytes(shape):  # the weights are there already
+        raise Refusal(_too_large(job))
+    model.train()
+    try:
+        for _ in range(2):
+            _step(job, largest)
+        trained = _seconds_per_token(job)
+        peak = _while_writing(job, shape)
+        scored = _score_seconds(job, validation)
+        peak = max(peak, peak_bytes())
+        read, spoken = _answer_seconds(job, prompts)
+    except torch.OutOfMemoryError as problem:
+        raise Refusal(_too_large(job)) from problem
+    if job.settings.select != LOSS:  # validations answer, too
+        peak = max(peak, peak_bytes())
+    return Probe(shapes, peak, Rates(trained, scored, read, spoken))
+
+
+def _shape(job: Job) -> Shape:
+    trainable = job.computation.trainable
+    return shape_of(
+        job.base.model.config, trains(trainable.model.parameters()), trains(trainable.parameters.values())
+    )
+
+
+def largest_batches(job: Job, shape: Shape) -> list[Batch]:
+    """The micro-batch that by the formula takes most memory, and one more of its step where it has several."""
+    sizes = [(job.lengths[rows].max(), job.lengths[rows].sum()) for _, rows in job.steps]
+    candidates = {max(range(len(sizes)), key=lambda place: sizes[place][kind]) for kind in (0, 1)}
+
+    def weight(batch: Batch) -> int:
+        return activation_bytes(shape, stacks_of(job.base.model.config, batch), len(batch.labels))
+
+    drawn = [sorted(draw(job, place, job.settings.micro_tokens), key=weight, reverse=True) for place in candidates]
+    return max(drawn, key=lambda batches: weight(batches[0]))[:MICRO]
+
+
+def _step(job: Job, batches: Sequence[Batch]) -> None:
+    gradients(job.computation, batches, job.settings.clip)
+    job.optimizer.step()  # its learning rate is still 0
+    job.optimizer.zero_grad(set_to_none=True)
+
+
+def _seconds_per_token(job: Job) -> float:
+    """Seconds per token of usual steps: those in the middle of the run by their number of tokens."""
+    order = np.argsort([job.lengths[rows].sum() for _, rows in job.steps], kind="stable")
+    middle = order[len(order) // 2 :][:TIMED]
+    watch, tokens = Stopwatch(), 0
+    for place in middle:
+        batches = draw(job, int(place), job.settings.micro_tokens)
+        _step(job, batches)
+        tokens += sum(batch.tokens for batch in batches)
+    _wait(job)
+    return watch.seconds / tokens
+
+
+def _while_writing(job: Job, shape: Shape) -> int:
+    """Bytes held while a checkpoint is written: AdamW's moments are copied in main memory on their way to disk."""
+    return current_bytes() + (8 * shape.trainable if job.computation.device.type == "cpu" else 0)
+
+
+def _score_seconds(job: Job, validation: Shard) -> float:
+    """Seconds per token of a validation, on about one batch of its longest rows."""
+    examples = sorted(held_out(job, validation), key=lambda e: -len(e.input_ids))
+    both = np.cumsum([len(e.input_ids) + len(e.labels) * job.base.encoder_decoder for e in examples])
+    some = examples[: max(int((both <= job.settings.micro_tokens).sum()), 1)]
+    if not some:
+        return 0.0
+    watch = Stopwatch()
+    score(job.computation.trainable, some, job.layout, job.settings.micro_tokens)
+    _wait(job)
+    return watch.seconds / int(both[len(some) - 1])
+
+
+def _answer_seconds(job: Job, records: Sequence[Record]) -> tuple[float, float]:
+    """Seconds per row to read a prompt, and per row and new token, on a batch of real prompts."""
+    room = job.base.context - NEW - len(job.layout.prefix)
+    prompts = [job.template.prompt_ids(r)[-room:] for r in records[:ANSWERED] if not isinstance(r, Text)]
+    if not prompts:
+        return 0.0, 0.0
+    once, often = (_timed_answers(job, prompts, new) for new in (1, 1 + NEW))
+    spoken = max(often - once, 0.0) / NEW
+    return once / len(prompts), spoken / len(prompts)
+
+
+def _timed_answers(job: Job, prompts: Sequence[Sequence[int]], new: int) -> float:
+    watch = Stopwatch()
+    generate(
+        job.computation.trainable.model,
+        prompts,
+        encoder_decoder=job.base.encoder_decoder,
+        pad=job.layout.pad,
+        stop=(),  # answers of equal length, so that their time can be told from the prompts'
+        max_new_tokens=new,
+        prefix=job.layout.prefix,
+    )
+    _wait(job)
+    return watch.seconds
+
+
+def _wait(job: Job) -> None:
+    """Until the device has done what it was told."""
+    if job.computation.device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def _too_large(job: Job) -> str:
+    smaller = max(job.settings.micro_tokens // 4, int(job.lengths.max()))
+    hint = f"write train.micro_tokens: {smaller} (same result)"
+    if smaller >= job.settings.micro_tokens:
+        hint = "take a smaller model.context, a smaller model, or a method that trains less"
+    return f"a step of {job.settings.micro_tokens} tokens at once does not fit into this machine's memory: {hint}"

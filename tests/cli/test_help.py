@@ -1,0 +1,65 @@
+"""Help is instant: no verb's help and no error about the recipe's place imports torch."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from luthier import __version__
+from luthier.cli.app import app
+from luthier.recipe.schema import Recipe
+
+VERBS = [command.callback.__name__ for command in app.registered_commands]
+HEAVY = ("torch", "transformers", "peft", "numpy")
+
+
+def modules_after(*arguments: str) -> set[str]:
+    code = f"import sys; from luthier.cli.app import invoke; invoke({list(arguments)!r}); print(list(sys.modules))"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(ran.stdout.splitlines()[-1].strip("[]").replace("'", "").split(", "))
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["--version"]])
+def test_help_imports_nothing_heavy(arguments):
+    assert not modules_after(*arguments) & set(HEAVY)
+
+
+def test_importing_the_package_and_its_schema_imports_no_torch():
+    code = "import sys, luthier, luthier.recipe.load; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_every_verb_explains_itself_and_takes_json(luthier):
+    for verb in VERBS:
+        said = luthier(verb, "--help")
+        assert said.code == 0 and "--json" in said.out, verb
+    assert all(verb in luthier("--help").out for verb in VERBS)
+
+
+def test_version_and_schema(luthier):
+    assert luthier("--version").out.strip() == __version__
+    assert luthier("schema").document == Recipe.model_json_schema()
+    assert "| `train.learning_rate` | a number | `0.0002` |" in luthier("schema", "--keys").out
+
+
+@pytest.mark.parametrize("arguments", [["run"], ["nonsense"], ["run", "recipe.yaml", "--nonsense"]])
+def test_wrong_arguments_are_the_users(luthier, arguments):
+    assert luthier(*arguments).code == 2
+    said = luthier(*arguments, "--json")
+    assert said.code == 2 and said.document["error"]["kind"] == "input"
+
+
+def test_no_color_is_honoured(workplace):
+    command = [sys.executable, "-m", "luthier", "run", "nowhere.yaml"]
+    ran = subprocess.run(command, capture_output=True, text=True, env={"NO_COLOR": "1", "PATH": ""})
+    assert ran.returncode == 2 and "\x1b[" not in ran.stderr
+
+
+def test_doctor_knows_the_machine(luthier):
+    document = luthier("doctor", "--json").document
+    assert document["cores"] >= 1 and document["memory_bytes"] > 2**28
+    assert {finding["what"] for finding in document["findings"]} >= {"python", "memory", "disk", "packages"}
+    assert json.dumps(document)
