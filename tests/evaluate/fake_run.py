@@ -63,6 +63,9 @@ def build_run(folder: Path, rows: int = 200, upto: int = 5, poison: str = "") ->
         plan = _new(folder, "3-plan", 9.7)
         write_json(plan / "preflight.json", PREFLIGHT)
         write_json(plan / "estimate.json", ESTIMATE)
+        text, answer = dialogue(1)
+        segments = [{"text": answer + "</s>", "trained": True}]
+        write_json(plan / "shown.json", [{"row": "train row 1", "input": text, "text": "", "segments": segments}])
     if upto >= 4:
         for i, name in enumerate(VARIANTS):
             _trained(_new(folder, f"4-train/{name}", (71.2, 64.9, 58.3)[i]), name)
@@ -279,6 +282,7 @@ ESTIMATE = {
     "memory_bytes": int(1.38 * 2**30),
     "seconds": 198.0,
     "usd": 0.0055,
+    "evaluation": {"seconds": 41.0, "usd": 0.0011},
     "variants": {
         "full": {"memory_bytes": int(1.38 * 2**30), "seconds": 74.0, "usd": 0.002},
         "lora": {"memory_bytes": int(1.25 * 2**30), "seconds": 66.0, "usd": 0.0018},

@@ -8,6 +8,7 @@ from tests.toy_models import FAMILIES, VOCABULARY, toy_model
 
 from luthier.generation.generate import generate
 from luthier.methods import METHODS
+from luthier.models.packing import adopt
 
 LENGTHS = (3, 9, 1, 17, 9, 5, 30)
 NEW = 12
@@ -52,6 +53,14 @@ def test_batching_changes_no_answer(family):
     alone = [generate(model, [prompt], **options(family))[0] for prompt in prompts()]
     for budget in (1, 60, 8192):
         assert generate(model, prompts(), **options(family, tokens_per_batch=budget)) == alone
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "gpt2"])
+def test_a_model_that_trains_on_packed_rows_answers_the_same(family):
+    model = toy_model(family)
+    expected = generate(model, prompts(), **options(family))
+    assert adopt(model)
+    assert generate(model, prompts(), **options(family)) == expected
 
 
 def test_the_models_own_generation_settings_do_not_leak_in(recwarn):

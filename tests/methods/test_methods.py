@@ -35,7 +35,7 @@ def test_it_learns_and_only_its_parameters_change(name, family):
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("name", METHODS)
-def test_saved_and_loaded_onto_a_fresh_base_it_is_the_same_function(name, family, tmp_path):
+def test_saved_and_loaded_onto_a_fresh_base_it_is_the_same_function(name, family, tmp_path, capfd):
     method = METHODS[name]
     trainable = prepared(name, family)
     train(trainable, LEARNING_RATE[name], steps=3)
@@ -43,6 +43,7 @@ def test_saved_and_loaded_onto_a_fresh_base_it_is_the_same_function(name, family
     loaded = method.load(toy_model(family), tmp_path)
     assert loaded.prefix == trainable.prefix
     assert list(loaded.parameters) == list(trainable.parameters)
+    assert capfd.readouterr() == ("", ""), "progress is Luthier's own to draw"
     assert torch.equal(logits(loaded), logits(trainable))
     assert not torch.equal(logits(loaded), logits(prepared(name, family)))
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from luthier.models.packing import NAME, Boundaries, adopt, packed, self_test
+from luthier.models.attention import NAME, Boundaries
+from luthier.models.packing import adopt, packed, self_test
 from tests.models.toy import V, make
 
 LENGTHS = (3, 17, 1, 9, 17)

@@ -134,5 +134,26 @@ def test_the_light_loader_gives_transformers_ids(data_folder, name):
 
     folder = data_folder / "tokenizers" / name
     light, whole = read_tokenizer(folder), AutoTokenizer.from_pretrained(folder)
-    text = "  Hello,\n\nworld! 1234 é 日本 (see below) " * 200
+    text = "Hello,\n\nworld! 1234 é 日本 (again) " * 200 + "end"
     assert light.encode(text, verbose=False) == whole.encode(text, verbose=False)
+
+
+def test_a_hub_snapshot_that_was_downloaded_before(folder, tmp_path_factory, monkeypatch):
+    from huggingface_hub import constants
+
+    from luthier.models import stage
+    from luthier.models.load import load_base
+    from luthier.recipe.sections import ModelSection
+
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    cache = tmp_path_factory.mktemp("hub")
+    snapshot = cache / "models--owner--name" / "snapshots" / commit
+    snapshot.parent.mkdir(parents=True)
+    folder.rename(snapshot)
+    (cache / "models--owner--name" / "refs").mkdir()
+    (cache / "models--owner--name" / "refs" / "main").write_text(commit)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    found = resolve(Model(base="owner/name"))
+    assert (found.folder, found.revision) == (snapshot, commit)
+    assert load_base(Model(base="owner/name")).packed
+    assert stage.dependencies(ModelSection(seed=1, model=Model(base="owner/name"))) == {"owner/name": commit}

@@ -47,10 +47,12 @@ class Template:
 
     @property
     def stop(self) -> int:
+        """The token that training puts after an answer."""
         return self.renderer.stops[0]
 
     @property
     def stop_ids(self) -> tuple[int, ...]:
+        """The tokens at any of which generation ends."""
         return self.renderer.stops
 
     def render(self, record: Record) -> Example:

@@ -62,6 +62,7 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TQDM_DISABLE", "1")  # Luthier draws its own bars
     signal.signal(signal.SIGTERM, _stop)
     sys.exit(invoke(sys.argv[1:]))
 

@@ -35,6 +35,7 @@ class Counts:
         assert self.total == self.kept + self.rejected + sum(self.removed.values()), self
 
     def to_json(self) -> dict[str, Any]:
+        """As manifests and `--json` show it."""
         return {
             "in": self.total,
             "kept": self.kept,

@@ -47,7 +47,7 @@ def ask(
             trainable.model,
             [prompts[row] for row in rows],
             encoder_decoder=encoder_decoder,
-            pad=0 if pad is None else pad,
+            pad=pad if isinstance(pad, int) else 0,
             stop=template.stop_ids,
             max_new_tokens=room,
             prefix=trainable.prefix,

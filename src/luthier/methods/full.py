@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from transformers import PreTrainedModel
+from transformers.utils import logging
 
 from luthier.core.errors import UserError
 from luthier.methods.contract import Method, Trainable
@@ -24,6 +25,7 @@ def prepare(model: PreTrainedModel, config: Full, seed: int) -> Trainable:
 
 def save(trainable: Trainable, folder: Path, config: Full, base: str) -> None:
     """Write the whole model: its configuration and its weights as safetensors."""
+    logging.disable_progress_bar()
     trainable.model.save_pretrained(folder)
 
 
@@ -34,6 +36,7 @@ def load(model: PreTrainedModel, folder: Path) -> Trainable:
     """
     if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
         raise UserError(f"{folder} holds no model: name a folder with config.json and safetensors weights")
+    logging.disable_progress_bar()
     saved = type(model).from_pretrained(folder, dtype=torch.float32, use_safetensors=True, local_files_only=True)
     try:
         model.load_state_dict(saved.state_dict())

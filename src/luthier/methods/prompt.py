@@ -41,9 +41,10 @@ class VirtualTokens(nn.Embedding):
 
     def forward(self, input: Tensor) -> Tensor:
         """Embeddings (B, T, D) of token ids (B, T), virtual ones among them."""
-        place = input - len(self.weight)
-        words = super().forward(input.masked_fill(place >= 0, 0))
-        return torch.where((place >= 0)[..., None], self.virtual[place.clamp(min=0)].to(words.dtype), words)
+        first = len(self.weight)
+        ours = input >= first
+        words = super().forward(input.masked_fill(ours, 0))
+        return words.index_put((ours,), self.virtual[input[ours] - first].to(words.dtype))
 
 
 def prepare(model: PreTrainedModel, config: Prompt, seed: int) -> Trainable:

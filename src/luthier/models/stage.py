@@ -19,8 +19,7 @@ def run(section: ModelSection, inputs: Artefacts, out: Path) -> Counts:
     """Write `base.json`: what the base is, its licence, its files' checksums, and a fingerprint of it all."""
     base = load_base(section.model, section.seed)
     resolved = resolve(section.model)
-    files = dependencies(section)
-    weights = {path.name: files[path.name] for path in _weights(resolved)}
+    files = _checksums(resolved)
     embedding: Any = base.model.get_input_embeddings()
     output: Any = base.model.get_output_embeddings()
     description = {
@@ -37,7 +36,7 @@ def run(section: ModelSection, inputs: Artefacts, out: Path) -> Counts:
         "packed": base.packed,
         "licence": licence(resolved.folder),
         "seed": section.seed if resolved.blank else None,
-        "weights": weights,
+        "weights": {name: checksum for name, checksum in files.items() if name.endswith(".safetensors")},
     }
     fingerprint = digest([files, list(section.model.add_tokens), description["seed"]])
     write_json(out / "base.json", {**description, "fingerprint": fingerprint})
@@ -45,10 +44,17 @@ def run(section: ModelSection, inputs: Artefacts, out: Path) -> Counts:
 
 
 def dependencies(section: ModelSection) -> dict[str, str]:
-    """The SHA-256 of every file of the base that shapes the model: configuration, tokenizer, weights."""
+    """What the base depends on outside the run: its files' SHA-256, or its commit on the hub, which never changes."""
     resolved = resolve(section.model)
+    return {resolved.name: resolved.revision} if resolved.revision else _checksums(resolved)
+
+
+def _checksums(resolved: Resolved) -> dict[str, str]:
+    """The SHA-256 of every file that shapes the model: configuration, tokenizer, weights."""
     paths = [path for path in resolved.folder.iterdir() if path.suffix in (".json", ".model", ".txt", ".jinja")]
-    return {path.name: sha256(path) for path in sorted([*paths, *_weights(resolved)])}
+    if not resolved.blank:
+        paths += weight_files(resolved.folder)
+    return {path.name: sha256(path) for path in sorted(paths)}
 
 
 def licence(folder: Path) -> str | None:
@@ -63,7 +69,3 @@ def licence(folder: Path) -> str | None:
         return None
     named = matter.get("license") if isinstance(matter, dict) else None
     return str(named) if named else None
-
-
-def _weights(resolved: Resolved) -> list[Path]:
-    return [] if resolved.blank else weight_files(resolved.folder)

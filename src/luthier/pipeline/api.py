@@ -7,7 +7,7 @@ from typing import Any
 
 from luthier.core.errors import UserError
 from luthier.pipeline import index, summary
-from luthier.pipeline.flow import run_flow
+from luthier.pipeline.flow import check_flow, run_flow
 from luthier.pipeline.folder import RECIPE, REPORT, open_folder, run_id
 from luthier.pipeline.validate import validate
 from luthier.pipeline.work import Outcome
@@ -30,6 +30,11 @@ class Run:
     def data(self) -> Run:
         """Stage 1: rows read, cleaned, split and rendered to tokens."""
         return self._flow(upto="data")
+
+    def check(self) -> Run:
+        """Stages 1 and 2 and the preflight, which trains and measures nothing; raises `Refusal` when it says no."""
+        self.outcomes = check_flow(self.recipe, self.folder)
+        return self
 
     def plan(self) -> Run:
         """Stages 1 to 3: the preflight and what the training will take; raises `Refusal` when the answer is no."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from pathlib import Path
 from types import TracebackType
@@ -25,7 +27,7 @@ class DiskWatch:
     ) -> None:
         if not isinstance(error, Exception) or isinstance(error, UserError | Refusal | Interrupted):
             return
-        if shutil.disk_usage(self.folder).free < FULL_BYTES:
+        if os.strerror(errno.ENOSPC) in str(error) or shutil.disk_usage(self.folder).free < FULL_BYTES:
             raise UserError(
                 f"no space left on the disk of {self.folder}: free some and run `luthier resume {self.folder}`, or "
                 "choose another folder with --out; what was finished is kept"

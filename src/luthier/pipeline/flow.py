@@ -14,8 +14,8 @@ from luthier.pipeline.disk import DiskWatch
 from luthier.pipeline.folder import EVENTS, locked, run_id
 from luthier.pipeline.headline import headline
 from luthier.pipeline.publish import publish
-from luthier.pipeline.stages import STAGES, Stage, Work, works
-from luthier.pipeline.work import Outcome, already_made, perform
+from luthier.pipeline.stages import STAGES, Stage, Work, stage_called, works
+from luthier.pipeline.work import Outcome, already_made, begin, perform, sealed
 from luthier.recipe.load import identity
 from luthier.recipe.schema import Recipe
 
@@ -51,12 +51,29 @@ def run_flow(
     return outcomes
 
 
+def check_flow(recipe: Recipe, folder: Path) -> dict[str, Outcome]:
+    """The stages before the plan, and the plan's preflight alone unless the plan stands there finished."""
+    outcomes = run_flow(recipe, folder, upto="model")
+    stage = stage_called("plan")
+    (work,) = works(stage, recipe, folder)
+    changed = any(outcome.status == "done" for outcome in outcomes.values())
+    if changed or sealed(work.folder) is None:
+        with disk_errors(folder), locked(folder), DiskWatch(folder), recorded(folder / EVENTS):
+            begin(work)
+            stage.load().check(work.section, _artefacts(folder, STAGES), work.folder)
+    return outcomes
+
+
+def _artefacts(folder: Path, stages: Sequence[Stage]) -> Artefacts:
+    return Artefacts(folder, {stage.name: folder / stage.folder for stage in stages})
+
+
 def _run_stages(
     recipe: Recipe, folder: Path, upto: str | None, only: str | None, stages: Sequence[Stage]
 ) -> tuple[dict[str, Outcome], dict[str, Manifest]]:
     outcomes: dict[str, Outcome] = {}
     manifests: dict[str, Manifest] = {}
-    artefacts = Artefacts(folder, {stage.name: folder / stage.folder for stage in stages})
+    artefacts = _artefacts(folder, stages)
     for stage in stages:
         for work in works(stage, recipe, folder):
             if only not in (None, stage.name):

@@ -34,7 +34,7 @@ def _plan(work: Work, manifest: Manifest) -> str:
     passed = sum(entry["status"] == "ok" for entry in checks)
     estimate = read_json(work.folder / "estimate.json")
     words = f"{passed} of {len(checks)} checks passed"
-    return f"{words}, {span(estimate['seconds'])} and {size(estimate['memory_bytes'])} ahead"
+    return f"{words}, {span(estimate['total']['seconds'])} and {size(estimate['memory_bytes'])} ahead"
 
 
 def _train(work: Work, manifest: Manifest) -> str:

@@ -55,7 +55,7 @@ def perform(work: Work, artefacts: Artefacts, before: Mapping[str, Manifest]) ->
     manifest = sealed(work.folder)
     if manifest and manifest.key == wanted:
         return Outcome("skipped", manifest.seconds, manifest.counts), manifest
-    _prepare(work, wanted)
+    begin(work, wanted)
     emit("stage.started", stage=work.name)
     watch = Stopwatch()
     counts = work.stage.load().run(work.section, artefacts, work.folder, **work.stage.arguments())
@@ -64,8 +64,8 @@ def perform(work: Work, artefacts: Artefacts, before: Mapping[str, Manifest]) ->
     return Outcome("done", manifest.seconds, counts), manifest
 
 
-def _prepare(work: Work, wanted: str) -> None:
-    """An empty folder; a resumable stage keeps what it had begun of exactly this work."""
+def begin(work: Work, wanted: str = "") -> None:
+    """Make the folder, empty; a resumable stage keeps what it had begun of exactly this work."""
     begun = work.folder / BEGUN
     (work.folder / MANIFEST).unlink(missing_ok=True)
     if not (work.stage.resumable and begun.is_file() and read_json(begun)["key"] == wanted):

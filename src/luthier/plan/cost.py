@@ -1,6 +1,6 @@
 """Time and money of a run from what the probe measured, and whether the budget holds it. Pure arithmetic.
 
-training    tokens of all steps x seconds per token
+training    tokens of all steps x seconds per token + steps x seconds per update
             + validations x (tokens of the validation rows x seconds per token scored + their answers)
 answers     rows x (seconds to read a prompt + new tokens x seconds per new token), in batches of many rows
 """
@@ -20,9 +20,10 @@ HOUR = 3600.0
 
 @dataclass(frozen=True)
 class Rates:
-    """Seconds, measured: per token trained, per token scored, per row read, per row and new token."""
+    """Seconds, measured: per token trained, per update, per token scored, per row read, per row and new token."""
 
     trained: float
+    updated: float
     scored: float
     read: float
     spoken: float
@@ -32,10 +33,11 @@ class Rates:
 class Amounts:
     """How much there is to do for one variant.
 
-    `tokens` over all steps; `validations` and the `validation_tokens` of each; `asked` rows answered at each; the
+    `tokens` over all `steps`; `validations` and the `validation_tokens` of each; `asked` rows answered at each; the
     `test_rows` and `test_tokens` at the end; `new_tokens` of an answer.
     """
 
+    steps: int
     tokens: int
     validations: int
     validation_tokens: int
@@ -53,7 +55,8 @@ def answer_seconds(rates: Rates, rows: int, new_tokens: int, prompts: int = 1) -
 def training_seconds(rates: Rates, amounts: Amounts) -> float:
     """Seconds of a variant's training with its validations."""
     each = amounts.validation_tokens * rates.scored + answer_seconds(rates, amounts.asked, amounts.new_tokens)
-    return amounts.tokens * rates.trained + amounts.validations * each
+    steps = amounts.tokens * rates.trained + amounts.steps * rates.updated
+    return steps + amounts.validations * each
 
 
 def test_seconds(rates: Rates, amounts: Amounts, prompts: int = 1) -> float:
@@ -88,7 +91,8 @@ def check_budget(
     limit = min(limits)
     raise Refusal(
         f"the run would take {words(total)} ({dollars(total, usd_per_hour):.2f} usd) and the budget is "
-        f"{words(limit)} ({dollars(limit, usd_per_hour):.2f} usd): {change(limit, training, fixed, epochs)}, or raise plan.budget"
+        f"{words(limit)} ({dollars(limit, usd_per_hour):.2f} usd): {change(limit, training, fixed, epochs)}, "
+        "or raise plan.budget"
     )
 
 

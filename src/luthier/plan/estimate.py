@@ -26,7 +26,6 @@ class Estimate:
 
     probe: Probe
     amounts: Amounts
-    steps: int
     trainable: int
     parameters: int
 
@@ -53,6 +52,7 @@ def estimate(job: Job, found: Probe, evaluate: Evaluate, splits: Mapping[str, Sh
     lengths = {name: row_lengths(shard, job.base.encoder_decoder, prefix) for name, shard in splits.items()}
     asks = job.settings.select != LOSS
     amounts = Amounts(
+        steps=len(job.steps),
         tokens=int(sum(job.lengths[rows].sum() for _, rows in job.steps)),
         validations=cost.validations(len(job.steps), job.settings.validate_every),
         validation_tokens=int(lengths["validation"].sum()),
@@ -62,7 +62,7 @@ def estimate(job: Job, found: Probe, evaluate: Evaluate, splits: Mapping[str, Sh
         new_tokens=min(_longest_answer(splits["test"]), evaluate.max_new_tokens),
     )
     return Estimate(
-        found, amounts, len(job.steps), trains(trainable.parameters.values()), trains(trainable.model.parameters())
+        found, amounts, trains(trainable.parameters.values()), trains(trainable.model.parameters())
     )
 
 
@@ -103,7 +103,7 @@ def as_json(estimates: Mapping[str, Estimate], evaluation: float, usd_per_hour: 
                 "shapes_bytes": one.probe.shapes,
                 "probe_bytes": one.probe.peak,
                 **priced(one.training),
-                "steps": one.steps,
+                "steps": one.amounts.steps,
                 "tokens": one.amounts.tokens,
                 "tokens_per_second": round(1 / one.probe.rates.trained),
                 "trainable_parameters": one.trainable,

@@ -53,7 +53,7 @@ def probe(job: Job, validation: Shard, prompts: Sequence[Record]) -> Probe:
     try:
         for _ in range(2):
             _step(job, largest)
-        trained = _seconds_per_token(job)
+        trained, updated = _step_seconds(job)
         peak = _while_writing(job, shape)
         scored = _score_seconds(job, validation)
         peak = max(peak, peak_bytes())
@@ -62,7 +62,7 @@ def probe(job: Job, validation: Shard, prompts: Sequence[Record]) -> Probe:
         raise Refusal(_too_large(job)) from problem
     if job.settings.select != LOSS:  # validations answer, too
         peak = max(peak, peak_bytes())
-    return Probe(shapes, peak, Rates(trained, scored, read, spoken))
+    return Probe(shapes, peak, Rates(trained, updated, scored, read, spoken))
 
 
 def _shape(job: Job) -> Shape:
@@ -90,17 +90,26 @@ def _step(job: Job, batches: Sequence[Batch]) -> None:
     job.optimizer.zero_grad(set_to_none=True)
 
 
-def _seconds_per_token(job: Job) -> float:
-    """Seconds per token of usual steps: those in the middle of the run by their number of tokens."""
+def _step_seconds(job: Job) -> tuple[float, float]:
+    """Seconds per token, and seconds per update, of usual steps: those in the middle by their number of tokens.
+
+    Of each, the micro-batches in the middle by their length: a step of a large model takes long.
+    """
     order = np.argsort([job.lengths[rows].sum() for _, rows in job.steps], kind="stable")
     middle = order[len(order) // 2 :][:TIMED]
-    watch, tokens = Stopwatch(), 0
+    computing, updating, tokens = 0.0, 0.0, 0
     for place in middle:
         batches = draw(job, int(place), job.settings.micro_tokens)
-        _step(job, batches)
-        tokens += sum(batch.tokens for batch in batches)
-    _wait(job)
-    return watch.seconds / tokens
+        some = batches[(len(batches) - 1) // 2 :][:MICRO]
+        watch = Stopwatch()
+        tokens += gradients(job.computation, some, job.settings.clip).tokens
+        _wait(job)
+        computing += watch.seconds
+        job.optimizer.step()
+        job.optimizer.zero_grad(set_to_none=True)
+        _wait(job)
+        updating += watch.seconds
+    return computing / tokens, (updating - computing) / len(middle)
 
 
 def _while_writing(job: Job, shape: Shape) -> int:

@@ -27,12 +27,8 @@ def run(section: PlanSection, inputs: Artefacts, out: Path) -> dict[str, Any]:
     Raises UserError for an unknown name in `plan.waive`, Refusal where the preflight finds an error (after its files
     are written) and where memory or budget do not suffice.
     """
-    preflight.check_waived(section.plan.waive)
     data = inputs["data"]
-    if not len(Shard(data / "train")):
-        raise UserError("there are no training rows: look at data.split and at 1-data/rejected.jsonl")
-    findings = _preflight(section, data, out)
-    preflight.decide(findings, section.plan)
+    findings = check(section, inputs, out)
     estimates = {name: _estimate(section, name, data) for name in section.train.names}
     evaluation = sum(one.testing for one in estimates.values()) + baseline_seconds(estimates, section.evaluate)
     body = as_json(estimates, evaluation, section.plan.usd_per_hour)
@@ -42,6 +38,17 @@ def run(section: PlanSection, inputs: Artefacts, out: Path) -> dict[str, Any]:
     check_budget(section.plan.budget, section.plan.usd_per_hour, training, evaluation, section.train.epochs)
     statuses = [finding.status for finding in findings.values()]
     return {"checks": len(statuses), "warnings": statuses.count("warning"), "errors": statuses.count("error")}
+
+
+def check(section: PlanSection, inputs: Artefacts, out: Path) -> dict[str, Finding]:
+    """The preflight alone: write preflight.json and shown.json, and raise Refusal where it finds an error."""
+    preflight.check_waived(section.plan.waive)
+    data = inputs["data"]
+    if not len(Shard(data / "train")):
+        raise UserError("there are no training rows: look at data.split and at 1-data/rejected.jsonl")
+    findings = _preflight(section, data, out)
+    preflight.decide(findings, section.plan)
+    return findings
 
 
 def _preflight(section: PlanSection, data: Path, out: Path) -> dict[str, Finding]:

@@ -77,6 +77,12 @@ class Subject:
         return str(self.tokenizer.convert_ids_to_tokens(token))
 
     @property
+    def bos(self) -> int | None:
+        """The token that begins a text, if the tokenizer has one."""
+        token = self.tokenizer.bos_token_id
+        return token if isinstance(token, int) else None
+
+    @property
     def is_chat(self) -> bool:
         """Whether records are rendered with the tokenizer's chat template."""
         return self.template.renderer.kind == "chat"

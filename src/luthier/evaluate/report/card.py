@@ -71,7 +71,11 @@ def front_matter(facts: Facts) -> dict[str, Any]:
     }
     if best is not None:
         values = [
-            {"type": HUB_METRICS.get(name, name), "name": facts.metric(name)["label"], "value": score["value"]}
+            {
+                "type": HUB_METRICS.get(name, name),
+                "name": facts.metric(name)["label"],
+                "value": round(score["value"], 4),
+            }
             for name, score in facts.scores[best].items()
         ]
         task = {"type": "text2text-generation" if facts.base.get("encoder_decoder") else "text-generation"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from markupsafe import Markup
@@ -63,49 +63,51 @@ def _data_facts(card: dict[str, Any]) -> list[tuple[str, str]]:
     return facts
 
 
-def plan(facts: Facts) -> list[dict[str, str]]:
-    """Predicted beside actual memory, time and cost, for the whole of training and for each variant."""
-    if not facts.estimate or not facts.results:
+def plan(facts: Facts) -> list[dict[str, Any]]:
+    """Predicted beside actual memory, time and cost: each variant, all of training, and the evaluation."""
+    estimate, results = facts.estimate, facts.results
+    if not estimate or not results:
         return []
     price = float(facts.recipe.get("plan", {}).get("usd_per_hour", 0))
-    results = list(facts.results.values())
-    rows = _compared(
-        "all variants",
-        facts.estimate,
-        max((r.get("peak_memory_bytes", 0) for r in results), default=0),
-        sum(r.get("seconds", 0) for r in results),
-        price,
-    )
-    for name, predicted in facts.estimate.get("variants", {}).items():
-        if name in facts.results and len(results) > 1:
-            result = facts.results[name]
-            rows += _compared(name, predicted, result.get("peak_memory_bytes", 0), result.get("seconds", 0), price)
-    return rows
-
-
-def _compared(variant: str, predicted: dict[str, Any], memory: float, took: float, price: float) -> list[dict]:
     rows = []
-    for key, label, actual, form in (
-        ("memory_bytes", "Peak memory", memory, size),
-        ("seconds", "Training time", took, seconds),
-        ("usd", "Training cost", took / 3600 * price, money),
-    ):
-        guess = predicted.get(key)
-        if guess is None:
-            continue
-        ratio = actual / guess if guess else 0.0
-        good = ratio >= 1 - WITHIN and ratio <= (1 if key == "memory_bytes" else 1 + WITHIN)
-        rows.append(
-            {
-                "variant": variant,
-                "quantity": label,
-                "predicted": form(guess),
-                "actual": form(actual),
-                "ratio": f"{ratio:.2f}" if guess else "–",
-                "mood": "good" if good else "bad" if guess else "soft",
-            }
-        )
+    for name, predicted in estimate.get("variants", {}).items():
+        if name in results:
+            rows.append(
+                _compared(name, predicted, results[name]["peak_memory_bytes"], results[name]["seconds"], price)
+            )
+    if len(results) > 1 and len(rows) == len(results):
+        memory = max(result["peak_memory_bytes"] for result in results.values())
+        took = sum(result["seconds"] for result in results.values())
+        rows.append(_compared("all training", estimate, memory, took, price))
+    evaluated = facts.manifests.get("5-evaluate")
+    if evaluated and "evaluation" in estimate:
+        rows.append(_compared("evaluation", estimate["evaluation"], None, evaluated["seconds"], price))
     return rows
+
+
+def _compared(
+    name: str, predicted: dict[str, Any], memory: float | None, took: float, price: float
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "pairs": [
+            _pair(predicted.get("memory_bytes"), memory, size, most=1.0),
+            _pair(predicted.get("seconds"), took, seconds, most=1 + WITHIN),
+            _pair(predicted.get("usd"), took / 3600 * price, money, most=None),
+        ],
+    }
+
+
+def _pair(
+    predicted: float | None, actual: float | None, form: Callable[[float | None], str], most: float | None
+) -> dict[str, str]:
+    """Both values and how far what happened stands from what was predicted; `most` is the largest good ratio."""
+    shown = {"predicted": form(predicted), "actual": form(actual), "ratio": "", "mood": "soft"}
+    if most is None or not predicted or actual is None:
+        return shown
+    ratio = actual / predicted
+    good = 1 - WITHIN <= ratio <= most
+    return {**shown, "ratio": f"{ratio - 1:+.0%}".replace("-", "−"), "mood": "good" if good else "bad"}
 
 
 def costs(facts: Facts) -> list[dict[str, str]]:

@@ -26,6 +26,7 @@ class Facts:
     data: dict[str, Any]
     base: dict[str, Any]
     preflight: list[dict[str, Any]]
+    shown: list[dict[str, Any]]  # rows as the model sees them, with what is trained marked
     estimate: dict[str, Any]
     results: dict[str, dict[str, Any]]  # stage 4, by variant
     curves: dict[str, dict[str, Any]]
@@ -97,6 +98,7 @@ def read_run(run: Path) -> Facts:
         data=_json(run / "1-data" / "card.json", {}),
         base=_json(run / "2-model" / "base.json", {}),
         preflight=_json(run / "3-plan" / "preflight.json", []),
+        shown=_json(run / "3-plan" / "shown.json", []),
         estimate=_json(run / "3-plan" / "estimate.json", {}),
         results={name: _json(run / "4-train" / name / "result.json", {}) for name in trained},
         curves={name: read_curve(run / "4-train" / name) for name in trained},

@@ -162,8 +162,9 @@ def _trained(facts: Facts, name: str) -> list[tuple[str, str]]:
 
 
 def checks(facts: Facts) -> dict[str, Any]:
-    """The preflight's findings: those to look at, and the names of those that passed."""
+    """The preflight's findings: those to look at, those that passed, and rows as the model sees them."""
     return {
         "findings": [entry for entry in facts.preflight if entry["status"] != "ok"],
         "passed": [entry for entry in facts.preflight if entry["status"] == "ok"],
+        "shown": facts.shown,
     }

@@ -59,10 +59,12 @@ def seconds(value: float | None) -> str:
 
 
 def money(value: float | None) -> str:
-    """US dollars; below a cent with what it takes to show the first digits."""
+    """US dollars: $12.30, $0.0073, under $0.0001."""
     if value is None:
         return "–"
-    return f"${value:,.2f}" if value >= 0.01 or value == 0 else f"${value:.2g}"
+    if 0 < value < 0.0001:
+        return "under $0.0001"
+    return f"${value:,.2f}" if value >= 0.01 or value == 0 else f"${value:.4f}"
 
 
 def size(value: float | None) -> str:

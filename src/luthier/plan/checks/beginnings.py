@@ -9,7 +9,7 @@ from luthier.plan.subject import Row, Subject
 
 def bos_doubled(subject: Subject) -> Finding:
     """No row begins with two BOS tokens."""
-    bos = subject.tokenizer.bos_token_id
+    bos = subject.bos
     wrong = [row for row in subject.rows if bos is not None and _count(row, bos) > 1]
     if not wrong:
         return ok(f"no row of {len(subject.rows)} begins with BOS twice")
@@ -22,8 +22,7 @@ def bos_doubled(subject: Subject) -> Finding:
 
 def bos_missing(subject: Subject) -> Finding:
     """Where tokenizer or template put BOS before a text, every row begins with it."""
-    tokenizer = subject.tokenizer
-    bos = tokenizer.bos_token_id
+    tokenizer, bos = subject.tokenizer, subject.bos
     if bos is None or subject.encoder_decoder:
         return ok("this model has no BOS token")
     bare = [row for row in subject.rows if not _count(row, bos) and not is_cut(subject, row)]

@@ -21,10 +21,11 @@ def ending(subject: Subject, row: Row) -> tuple[Ending, int | None] | None:
     if subject.rewritten or not has_answer(row.record) or fault(subject, row) == "incomplete":
         return None
     special = {*subject.tokenizer.all_special_ids, *subject.template.stop_ids}
-    spoken = [at for at, token in zip(row.trained, row.said, strict=True) if _is_text(subject, int(token), special)]
-    if not spoken:
+    backwards = zip(row.trained[::-1], row.said[::-1], strict=True)
+    spoken = next((int(at) for at, token in backwards if _is_text(subject, int(token), special)), None)
+    if spoken is None:
         return None
-    after = max(spoken) + 1
+    after = spoken + 1
     in_batch = [int(token) for token in row.sequence[after:] if token >= 0]
     as_written = [int(token) for token in row.written.labels[after:] if token >= 0]
     following = next((t for t in [*in_batch, *as_written] if t in special or _is_text(subject, t, special)), None)

@@ -42,7 +42,7 @@ def _is_comparable(subject: Subject, row: Row) -> bool:
 
 
 def _same_prompt(subject: Subject, row: Row) -> bool:
-    bos = subject.tokenizer.bos_token_id
+    bos = subject.bos
     given = _without(subject.template.prompt_ids(row.record), bos)
     read = _without(row.inputs.tolist(), bos)
     if len(given) < subject.context and not (is_cut(subject, row) and read[: len(given)] != given):
@@ -87,7 +87,8 @@ def _system(subject: Subject, row: Row) -> str:
 
 
 def _loses_system(subject: Subject, row: Row) -> bool:
-    return _system(subject, row) not in decoded(subject, row.inputs)
+    system = _system(subject, row)
+    return bool(system) and system not in decoded(subject, row.inputs)
 
 
 def special_token_split(subject: Subject) -> Finding:

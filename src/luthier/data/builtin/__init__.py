@@ -1,0 +1,37 @@
+"""Luthier's own text, made from a seed: what the built-in model was pretrained on, and the demo's task.
+
+`choices` counts every random draw in bits; `template` is the language of the families in `families/*.txt`;
+`dialogues`, `prose`, `arithmetic`, `facts`, `wordgames` and `french` make documents; `corpus` mixes them.
+"""
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+from random import Random
+
+from luthier.data.builtin.choices import Choices
+from luthier.data.builtin.corpus import corpus_rows
+from luthier.data.builtin.dialogues import dialogue_rows
+
+VERSION = "1"
+"""Changes whenever the same name and seed give other rows."""
+
+NAMES = {
+    "dialogues": "two-person dialogues with summaries: {dialogue, summary, scenario}",
+    "dialogues-test": "the same from scenario families that no training set holds",
+    "corpus": "pretraining text of seven kinds: {text, kind, family, bits}",
+    "corpus-heldout": "fresh documents of the same kinds and families, to measure held-out bits per byte",
+}
+
+_MAKERS: dict[str, Callable[[Choices], Iterator[dict]]] = {
+    "dialogues": dialogue_rows,
+    "dialogues-test": lambda choices: dialogue_rows(choices, held_out=True),
+    "corpus": corpus_rows,
+    "corpus-heldout": corpus_rows,
+}
+
+
+def rows(name: str, seed: int, count: int) -> Iterator[dict]:
+    """The first `count` rows of a built-in data set: the same for the same name and seed, whatever the count."""
+    if name not in _MAKERS:
+        raise ValueError(f"no built-in data set {name!r}; there are {', '.join(NAMES)}")
+    return islice(_MAKERS[name](Choices(Random(f"{name}/{seed}"))), count)

@@ -1,0 +1,182 @@
+"""The report and the model card of a made-up run: complete, self-contained, harmless, honest."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import yaml
+
+from luthier.core.errors import UserError
+from luthier.core.files import read_json, write_json
+from luthier.evaluate.report import write_card, write_report
+from luthier.evaluate.report.read import read_run
+from luthier.evaluate.report.samples import choose, groups
+from tests.evaluate.fake_run import build_run
+
+VOID = {"meta", "br", "hr", "img", "link", "input"}
+POISON = "<script>alert(1)</script><img src=x onerror=alert(2)>{{ 7 * 7 }}"
+
+
+class Page(HTMLParser):
+    """Checks that tags nest, and collects ids, links, tags and the visible text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(text)
+        assert not self.open, self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_run(tmp_path_factory.mktemp("runs") / "dialogue-summariser-3f2a", rows=60)
+
+
+@pytest.fixture(scope="module")
+def page(run_folder: Path) -> Page:
+    return Page(write_report(run_folder).read_text())
+
+
+def test_the_first_screen_says_what_was_done_and_how_sure_it_is(page: Page, run_folder: Path) -> None:
+    scores = read_json(run_folder / "5-evaluate" / "scores.json")
+    assert "builtin:t5 (2.69M parameters) was fine-tuned on 3,620 rows in 3 ways (full, lora and prompt)" in page.text
+    assert "full is the best variant, and better than the model it started from." in page.text
+    figures = f"ROUGE-L {scores['full']['rougeL']['value']:.3f} against {scores['base']['rougeL']['value']:.3f}"
+    assert f"Better than the base on 60 unseen rows: {figures}; the true gain lies between +" in page.text
+
+
+def test_a_method_that_did_not_help_is_said_in_words(page: Page) -> None:
+    assert re.search(r"prompt – ROUGE-L [\d.]+, below full by more than chance explains\. It did not beat", page.text)
+    assert "Soft prompts are known to need models of a billion parameters" in page.text
+
+
+def test_every_section_is_there_and_linked(page: Page) -> None:
+    ids = {attrs["id"] for tag, attrs in page.tags if tag == "section"}
+    links = {str(attrs["href"])[1:] for tag, attrs in page.tags if tag == "a"}
+    expected = {"scores", "comparisons", "curves", "answers", "plan", "data", "preflight", "reproduce"}
+    assert ids == links == expected
+    assert "4 test rows are 0.81 to 0.84 like a training row" in page.text
+    assert "near-duplicate" in page.text.lower() and "luthier run recipe.yaml" in page.text
+
+
+def test_the_page_is_one_file_that_asks_for_nothing(page: Page) -> None:
+    assert not [tag for tag, _ in page.tags if tag in ("script", "link", "iframe", "object", "img", "base")]
+    for _, attrs in page.tags:
+        assert not any(name.startswith("on") for name in attrs)
+        for name in ("href", "src", "action"):
+            assert str(attrs.get(name, "#")).startswith("#")
+    assert "url(" not in " ".join(page.words) and "@import" not in " ".join(page.words)
+
+
+def test_tables_have_headers_and_charts_have_names(page: Page) -> None:
+    count = sum(tag == "table" for tag, _ in page.tags)
+    assert sum(tag == "caption" for tag, _ in page.tags) == count > 8
+    assert all(attrs.get("scope") for tag, attrs in page.tags if tag == "th")
+    assert all(attrs.get("aria-label") for tag, attrs in page.tags if tag == "svg")
+
+
+def test_rows_cannot_put_markup_into_the_page(tmp_path: Path) -> None:
+    text = write_report(build_run(tmp_path / "run", rows=9, poison=POISON)).read_text()
+    assert "<script" not in text and "<img" not in text and "49" not in Page(text).text.split(POISON)[0][-20:]
+    assert POISON.replace("{{ 7 * 7 }}", "").strip() in Page(text).text  # shown as it was written
+
+
+@pytest.mark.parametrize(("upto", "absent"), [(0, "data, model, plan, training and evaluation"), (3, "training and")])
+def test_stages_that_were_not_run_are_left_out_and_said(tmp_path: Path, upto: int, absent: str) -> None:
+    run = build_run(tmp_path / "run", upto=upto)
+    found = Page(write_report(run).read_text())
+    assert f"Not in this run: {absent}" in found.text
+    assert "Nothing has been evaluated yet" in found.text
+    assert "Nothing has been evaluated yet" in write_card(run).read_text()
+
+
+def test_trained_but_not_evaluated_shows_the_curves(tmp_path: Path) -> None:
+    found = Page(write_report(build_run(tmp_path / "run", upto=4)).read_text())
+    ids = {attrs["id"] for tag, attrs in found.tags if tag == "section"}
+    assert "curves" in ids and "scores" not in ids
+
+
+def test_a_best_variant_that_beats_nothing_is_not_called_better(tmp_path: Path) -> None:
+    run = build_run(tmp_path / "run", rows=9)
+    path = run / "5-evaluate" / "comparisons.json"
+    nothing = {"difference": 0.0, "low": -0.1, "high": 0.1, "p": 0.9}
+    write_json(path, [{**c, **nothing} for c in read_json(path)])
+    text = Page(write_report(run).read_text()).text
+    assert "is the best variant, but not shown to be better than the model it started from" in text
+    assert "Not shown to differ from the base" in text and "Only 9 test rows" in text
+
+
+def test_a_run_of_losses_alone_has_no_answers(tmp_path: Path) -> None:
+    run = build_run(tmp_path / "run", rows=9)
+    evaluated = run / "5-evaluate"
+    for path in (evaluated / "answers").glob("*"):
+        path.unlink()
+    summary = read_json(evaluated / "summary.json")
+    write_json(evaluated / "summary.json", {**summary, "select": "perplexity", "best": "full"})
+    found = Page(write_report(run).read_text())
+    assert "answers" not in {attrs["id"] for tag, attrs in found.tags if tag == "section"}
+    assert "Better than the base on 9 unseen rows: Perplexity" in found.text
+
+
+def test_something_else_than_a_run_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is not a run folder"):
+        write_report(tmp_path)
+
+
+def test_samples_are_the_best_the_median_and_the_worst(run_folder: Path) -> None:
+    facts = read_run(run_folder)
+    chosen = choose(facts)
+    assert [sample["kind"] for sample in chosen] == ["best"] * 4 + ["median"] * 4 + ["worst"] * 4
+    values = sorted((row["scores"]["rougeL"] for row in facts.answers["full"]), reverse=True)
+    shown = [sample["answers"][0]["scores"]["rougeL"] for sample in chosen]
+    assert shown == values[:4] + values[28:32] + values[-4:]
+    assert {answer["name"] for answer in chosen[0]["answers"]} == set(facts.scores)
+
+
+@pytest.mark.parametrize("count", [*range(0, 15), 200])
+def test_no_row_is_shown_twice(count: int) -> None:
+    places = [place for _, found in groups(count) for place in found]
+    assert len(places) == len(set(places)) == min(count, 12) or (count < 12 and len(places) == len(set(places)))
+    assert set(places) <= set(range(count)) and (count == 0 or {0, count - 1} <= set(places))
+
+
+def test_the_card_has_the_hubs_front_matter(run_folder: Path) -> None:
+    text = write_card(run_folder).read_text()
+    front = yaml.safe_load(text.split("---\n")[1])
+    assert front["base_model"] == "builtin:t5" and front["license"] == "apache-2.0"
+    assert front["datasets"] == ["builtin:dialogues"] and "rouge" in front["metrics"]
+    scores = read_json(run_folder / "5-evaluate" / "scores.json")["full"]
+    values = {m["name"]: m["value"] for m in front["model-index"][0]["results"][0]["metrics"]}
+    assert values["ROUGE-L"] == round(scores["rougeL"]["value"], 4)
+    assert '4-train/full/model")' in text and "lora, rank 8; 118,784 parameters" in text
+
+
+def test_an_adapter_is_loaded_onto_its_base(tmp_path: Path) -> None:
+    run = build_run(tmp_path / "run", rows=9)
+    summary = read_json(run / "5-evaluate" / "summary.json")
+    write_json(run / "5-evaluate" / "summary.json", {**summary, "best": "lora"})
+    text = write_card(run).read_text()
+    assert "library_name: peft" in text and "PeftModel.from_pretrained(base" in text
