@@ -6,8 +6,10 @@ import pytest
 
 from luthier.chat.template import template_for
 from luthier.core.errors import UserError
+from luthier.core.shards import IGNORED
+from luthier.models.tokenizers import add_tokens, read_tokenizer
 from luthier.recipe.schema import Data
-from tests.chat.small import CHATML, LLAMA2, LLAMA3, bytes_tokenizer, masked, pair, talk
+from tests.chat.small import CHATML, LLAMA2, LLAMA3, MARKS, bytes_tokenizer, masked, pair, talk
 
 
 def template(source: str, **settings):
@@ -124,3 +126,27 @@ def test_truncation_keeps_bos_before_a_chat():
     cut = made.truncate(pair("a long question", "b"), 20)
     assert cut is not None
     assert masked(tokenizer, cut) == "<s>" + whole[-(20 - 1 - 4) :] + "⟦ b </s>⟧", "one BOS and four ids of answer"
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("train_on", ["answer", "assistant"])
+@pytest.mark.parametrize(
+    ("folder", "source", "tail"),
+    [("tokenizers/gpt2", CHATML, "\n"), ("stories260K/hf", LLAMA2, ""), ("stories260K/hf", LLAMA3, "")],
+)
+def test_pieces_are_what_a_real_tokenizer_makes_of_the_whole(data_folder, folder, source, tail, train_on):
+    tokenizer = read_tokenizer(data_folder / folder)
+    add_tokens(tokenizer, MARKS)
+    tokenizer.chat_template = source
+    data = Data(sources={"a": {"source": "a.jsonl"}}, train_on=train_on)
+    made = template_for(tokenizer, data, encoder_decoder=False)
+    record = talk("Who is #Person1#?", "A girl named Lily.", "And 日本?", "I don't know, sorry!")
+    messages = [{"role": m.role, "content": m.content} for m in record.messages]
+    example = made.render(record)
+    whole = tokenizer.apply_chat_template(messages, return_dict=False)
+    ids = example.input_ids.tolist()
+    assert ids + tokenizer.encode(tail, add_special_tokens=False) == whole
+    said = tokenizer.decode(example.labels[example.labels != IGNORED])
+    answers = [m.content for m in record.messages if m.role == "assistant"][-2 if train_on == "assistant" else -1 :]
+    end = tokenizer.convert_ids_to_tokens(made.stop)
+    assert "".join(said.split()) == "".join("".join(answer.split()) + end for answer in answers)

@@ -26,6 +26,7 @@ def data(**settings) -> Data:
         ({}, pair("Say hi:\n", "hi"), "Say hi:\n⟦hi</s>⟧"),
         ({}, pair("Say hi:", "\nhi"), "Say hi:⟦\nhi</s>⟧"),
         ({}, pair("", "hi"), "h⟦i</s>⟧"),
+        ({}, pair("Hi:", ""), "Hi:⟦</s>⟧"),
         ({"train_on": "all"}, pair("Hi:", "hi"), "H⟦i: hi</s>⟧"),
         ({"system": "Be brief."}, pair("Say:", "hi"), "Be brief.\n\nSay:⟦ hi</s>⟧"),
         ({}, talk("a", "b"), "User: a\nAssistant:⟦ b</s>⟧"),

@@ -4,49 +4,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from luthier.cli.app import invoke
-from tests.chat.small import bytes_tokenizer
-
-RECIPE = """
-name: toy
-model: {base: model, context: 96}
-data:
-  sources: rows.jsonl
-  split: {validation: 8, test: 8}
-plan: {preflight: warn}
-train:
-  max_steps: 3
-  tokens_per_step: 256
-  micro_tokens: 256
-  variants: {full: {method: full}}
-evaluate: {metrics: [exact_match, perplexity], select: perplexity, max_new_tokens: 4, resamples: 100}
-"""
+from tests.toy_run import RECIPE, write_model, write_rows
 
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Llama of toy width with a tokenizer of bytes, saved as a folder."""
-    folder = tmp_path_factory.mktemp("toy") / "model"
-    tokenizer = bytes_tokenizer()
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=128,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    """A toy model, saved as a folder."""
+    return write_model(tmp_path_factory.mktemp("toy") / "model")
+
+
+def _furnish(folder: Path, model_folder: Path) -> Path:
+    (folder / "model").symlink_to(model_folder)
+    (folder / "recipe.yaml").write_text(RECIPE)
+    write_rows(folder / "rows.jsonl")
     return folder
 
 
@@ -55,11 +34,25 @@ def workplace(tmp_path: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatc
     """The current folder: recipe.yaml, rows.jsonl, and model/ as a link."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("LUTHIER_RUNS", raising=False)
-    (tmp_path / "model").symlink_to(model_folder)
-    (tmp_path / "recipe.yaml").write_text(RECIPE)
-    rows = [{"prompt": f"What is {i} plus one?", "completion": str(i + 1)} for i in range(40)]
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return tmp_path
+    return _furnish(tmp_path, model_folder)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> tuple[Path, dict[str, Any]]:
+    """A folder in which the recipe has been run once, and the document that the run printed."""
+    folder = _furnish(tmp_path_factory.mktemp("finished"), model_folder)
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()) as out:
+        patch.chdir(folder)
+        patch.delenv("LUTHIER_RUNS", raising=False)
+        assert invoke(["run", "recipe.yaml", "--json"]) == 0, out.getvalue()
+    return folder, json.loads(out.getvalue())
+
+
+@pytest.fixture
+def done(finished: tuple[Path, dict[str, Any]], luthier: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The finished run's document; its folder is the current one."""
+    monkeypatch.chdir(finished[0])
+    return finished[1]
 
 
 @dataclass

@@ -106,7 +106,11 @@ def pairs(count: int, **more: Any) -> list[dict[str, Any]]:
     """Rows of different prompts and answers."""
     words = ["amber", "birch", "cedar", "dune", "ember", "fjord", "grove", "haze", "islet", "jetty"]
     return [
-        {"prompt": f"{words[i % 10]} {words[i // 10 % 10]} {i * 7919}?", "completion": f"{i} {words[i * 3 % 10]}", **more}
+        {
+            "prompt": f"{words[i % 10]} {words[i // 10 % 10]} {i * 7919}?",
+            "completion": f"{i} {words[i * 3 % 10]}",
+            **more,
+        }
         for i in range(count)
     ]
 

@@ -122,6 +122,7 @@ def test_broken_json_on_row_17_names_row_and_column(tmp_path):
         ("[1, 2]", "a JSON list, not an object"),
         ('"text"', "a JSON str, not an object"),
         (r'{"a": "\ud83d"}', "half a character"),
+        ('{"a": ' + "[" * 100_000 + "]" * 100_000 + "}", "nested too deeply"),
     ],
 )
 def test_jsonl_rows_that_are_no_rows(tmp_path, line, reason):
@@ -162,7 +163,9 @@ def test_wrong_encodings_name_row_and_byte_and_the_way_out(tmp_path):
     text = '{"a": "one"}\n{"a": "café"}\n'
     path = tmp_path / "a.jsonl"
     path.write_bytes(text.encode("latin-1"))
-    with pytest.raises(UserError, match=r"row 2, byte 23 \(0xE9\): not UTF-8; it looks like ISO-8859-1.*iconv -f ISO"):
+    with pytest.raises(
+        UserError, match=r"row 2, byte 23 \(0xE9\): not UTF-8; it looks like ISO-8859-1.*iconv -f ISO"
+    ):
         rows_of(path)
     path.write_bytes("{“}".encode("cp1252"))
     with pytest.raises(UserError, match="it looks like WINDOWS-1252"):
@@ -183,7 +186,7 @@ def test_files_that_are_not_there_or_hold_nothing(tmp_path):
     write_jsonl(tmp_path / "rows.jsonl", ROWS)
     with pytest.raises(UserError, match=r"there is no file .*row\.jsonl: did you mean 'rows.jsonl'"):
         rows_of(tmp_path / "row.jsonl")
-    with pytest.raises(UserError, match="the folder .*nowhere does not exist either"):
+    with pytest.raises(UserError, match=r"the folder .*nowhere does not exist either"):
         rows_of(tmp_path / "nowhere" / "row.jsonl")
     (tmp_path / "rows.xlsx").write_bytes(b"PK")
     with pytest.raises(UserError, match=r"rows\.xlsx is of no known format: expected \.jsonl"):
@@ -222,7 +225,7 @@ def test_damaged_gzip(tmp_path):
 )
 def test_json_files_of_another_shape(tmp_path, body, sentence):
     (tmp_path / "a.json").write_text(body)
-    with pytest.raises(UserError, match="a.json") as caught:
+    with pytest.raises(UserError, match=r"a\.json") as caught:
         rows_of(tmp_path / "a.json")
     assert sentence in str(caught.value)
 

@@ -68,7 +68,12 @@ def test_groups_never_straddle(groups, seed):
         (keys(0, 10), {"test": 10, "validation": 0}, None, r"data\.split\.test = 10 rows, but only 10 can be used"),
         (keys(0, 10), {"test": 5, "validation": 5}, None, "test 5 and validation 5 leave none of the 10 rows"),
         (keys(0, 10), {"test": 0.99, "validation": 0.5}, None, "validation would be empty|leave none"),
-        (["a"] * 10, {"test": 2, "validation": 0}, "scenario", "test would be empty: no value of 'scenario' has as few"),
+        (
+            ["a"] * 10,
+            {"test": 2, "validation": 0},
+            "scenario",
+            "test would be empty: no value of 'scenario' has as few",
+        ),
         (["same"] * 10, {"test": 2, "validation": 0}, None, "its 2 of 10 rows are all copies"),
     ],
 )

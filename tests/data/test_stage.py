@@ -21,7 +21,10 @@ SENTENCES = ["the grey heron waits", "a kettle sings at dawn", "rain falls on sl
 
 
 def texts(count: int) -> list[dict]:
-    return [{"text": f"{SENTENCES[i % 4]} {i * 7919 % 1000} times, then {SENTENCES[i // 4 % 4]} {i}"} for i in range(count)]
+    return [
+        {"text": f"{SENTENCES[i % 4]} {i * 7919 % 1000} times, then {SENTENCES[i // 4 % 4]} {i}"}
+        for i in range(count)
+    ]
 
 
 def test_what_the_model_sees_can_be_counted_by_hand(stage, tmp_path):
@@ -62,7 +65,9 @@ def test_the_same_records_from_every_format(stage, tmp_path):
     rows = pairs(12)
     write_jsonl(tmp_path / "a.jsonl", rows)
     (tmp_path / "a.json").write_text(json.dumps(rows))
-    (tmp_path / "a.csv").write_text("prompt,completion\n" + "".join(f"{r['prompt']},{r['completion']}\n" for r in rows))
+    (tmp_path / "a.csv").write_text(
+        "prompt,completion\n" + "".join(f"{r['prompt']},{r['completion']}\n" for r in rows)
+    )
     (tmp_path / "a.csv.gz").write_bytes(gzip.compress((tmp_path / "a.csv").read_bytes()))
     made = [stage(sources={"data": str(tmp_path / f"a.{end}")}) for end in ("jsonl", "json", "csv", "csv.gz")]
     ids = [[row["id"] for row in done.rows()] for done in made]
@@ -171,7 +176,11 @@ def test_sources_rows_and_weights(stage, tmp_path):
     card = done.card
     assert card["weights"] == {"first": 2.5, "second": 1.0, "held": 1.0}
     assert card["sources"]["first"]["counts"] == {"in": 20, "kept": 6, "rejected": 0, "removed": {"rows": 14}}
-    assert [card["sources"][name]["layout"] for name in sources] == ["prompt-completion", "alpaca", "prompt-completion"]
+    assert [card["sources"][name]["layout"] for name in sources] == [
+        "prompt-completion",
+        "alpaca",
+        "prompt-completion",
+    ]
     shard = done.shard()
     assert shard.sources == list(sources)
     assert np.bincount(shard.source, minlength=3).tolist() == [6, 8, 0]
@@ -205,7 +214,9 @@ def test_broken_rows_are_kept_aside_and_too_many_stop_the_run(stage, tmp_path):
     done = stage(sources=str(path), max_rejected=0.1)
     assert [(row["row"], row["source"]) for row in done.rejected] == [(4, "data"), (17, "data")]
     assert done.rejected[1]["raw"] == rows[16] and done.rejected[0]["raw"] == {"prompt": "x", "completion": ""}
-    with pytest.raises(UserError, match=r"2 of 20 rows cannot be used \(10\.0%\), more than data.max_rejected = 0\.09") as e:
+    with pytest.raises(
+        UserError, match=r"2 of 20 rows cannot be used \(10\.0%\), more than data.max_rejected = 0\.09"
+    ) as e:
         stage(sources=str(path), max_rejected=0.09)
     assert "row 4: empty answer: nothing in completion; " in str(e.value)
     assert "row 17: broken JSON at column 16" in str(e.value)
@@ -229,7 +240,7 @@ def test_splits_and_columns_that_cannot_be(stage, tmp_path, data, sentence):
 
 def test_when_no_row_is_left(stage, tmp_path):
     path = write_jsonl(tmp_path / "a.jsonl", pairs(5))
-    with pytest.raises(UserError, match="no row is left to train on.*too_long"):
+    with pytest.raises(UserError, match=r"no row is left to train on.*too_long"):
         stage(context=8, sources=str(path))
     with pytest.raises(UserError, match="the split train is empty: all its rows are held out too"):
         stage(sources=str(path), split={"validation": 0, "test": str(path)})

@@ -18,12 +18,29 @@ from luthier.models.load import load_base
 from luthier.recipe.load import parse
 from luthier.recipe.sections import EvaluateSection
 
-WORDS = "the cat dog bird sat ran flew on over mat tree house red blue old said to and".split()
+WORDS = [
+    "the",
+    "cat",
+    "dog",
+    "bird",
+    "sat",
+    "ran",
+    "flew",
+    "on",
+    "over",
+    "mat",
+    "tree",
+    "house",
+    "red",
+    "blue",
+    "old",
+]
+SENTINELS = [f"<extra_id_{i}>" for i in range(8)]
 
 
 def save_base(folder: Path, family: str) -> Path:
     """Write a model with random weights and its tokenizer; 0 is padding, 1 ends a text, 2 is unknown."""
-    vocabulary = {word: i for i, word in enumerate(["<pad>", "</s>", "<unk>", *WORDS])}
+    vocabulary = {word: i for i, word in enumerate(["<pad>", "</s>", "<unk>", *WORDS, *SENTINELS])}
     words = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     special = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}

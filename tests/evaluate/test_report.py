@@ -100,8 +100,8 @@ def test_tables_have_headers_and_charts_have_names(page: Page) -> None:
 
 def test_rows_cannot_put_markup_into_the_page(tmp_path: Path) -> None:
     text = write_report(build_run(tmp_path / "run", rows=9, poison=POISON)).read_text()
-    assert "<script" not in text and "<img" not in text and "49" not in Page(text).text.split(POISON)[0][-20:]
-    assert POISON.replace("{{ 7 * 7 }}", "").strip() in Page(text).text  # shown as it was written
+    assert "<script" not in text and "<img" not in text
+    assert Page(text).text.count(POISON) == 1 + len(read_run(tmp_path / "run").scores)  # the input and every answer
 
 
 @pytest.mark.parametrize(("upto", "absent"), [(0, "data, model, plan, training and evaluation"), (3, "training and")])
@@ -159,8 +159,9 @@ def test_samples_are_the_best_the_median_and_the_worst(run_folder: Path) -> None
 @pytest.mark.parametrize("count", [*range(0, 15), 200])
 def test_no_row_is_shown_twice(count: int) -> None:
     places = [place for _, found in groups(count) for place in found]
-    assert len(places) == len(set(places)) == min(count, 12) or (count < 12 and len(places) == len(set(places)))
-    assert set(places) <= set(range(count)) and (count == 0 or {0, count - 1} <= set(places))
+    assert len(places) == len(set(places)) and set(places) <= set(range(count))
+    assert count < 12 or len(places) == 12
+    assert count == 0 or {0, count - 1} <= set(places)
 
 
 def test_the_card_has_the_hubs_front_matter(run_folder: Path) -> None:

@@ -77,11 +77,10 @@ def test_few_shot_examples_that_do_not_fit_are_counted(tmp_path: Path) -> None:
     assert read_json(out / "summary.json")["notes"] == ["few-shot: 4 rows leave room for fewer than 2 examples."]
 
 
-@pytest.mark.parametrize("family", ["llama"])
-def test_running_text_gives_likelihoods_and_no_answers(family: str, tmp_path: Path) -> None:
+def test_running_text_gives_likelihoods_and_no_answers(tmp_path: Path) -> None:
     rows = texts(6)
     options = {"metrics": ["loss", "perplexity"], "select": "loss", "against": ["base", "lead"]}
-    section, inputs, out = prepare(tmp_path, family, rows, texts(9), **options)
+    section, inputs, out = prepare(tmp_path, "llama", rows, texts(9), **options)
     assert run(section, inputs, out) == {"rows": 6, "answers": 0}
     scores = read_json(out / "scores.json")["base"]
     assert set(scores) == {"loss", "perplexity", "bits_per_byte"}
@@ -93,6 +92,18 @@ def test_running_text_gives_likelihoods_and_no_answers(family: str, tmp_path: Pa
     assert scores["bits_per_byte"]["value"] == pytest.approx(nats / math.log(2) / size, rel=1e-6)
     assert not list((out / "answers").glob("*"))
     assert "lead: not measured" in read_json(out / "summary.json")["notes"][0]
+
+
+def test_corrupted_spans_are_drawn_alike_for_every_subject(tmp_path: Path) -> None:
+    options = {"metrics": ["loss"], "select": "bits_per_byte"}
+    section, inputs, out = prepare(tmp_path, "t5", texts(6), texts(9), **options)
+    run(section, inputs, out)
+    scores = read_json(out / "scores.json")
+    assert scores["base"]["loss"]["value"] > 0
+    assert scores["same"] == scores["base"]
+    assert {
+        c["difference"] for c in read_json(out / "comparisons.json") if c["a"] == "same" and c["b"] == "base"
+    } == {0}
 
 
 def test_select_that_text_cannot_have_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:

@@ -37,8 +37,7 @@ CHATML = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 SPECIAL = ("<pad>", "<s>", "</s>", "<|im_start|>", "<|im_end|>", *(f"<extra_id_{i}>" for i in range(8)))
-WORDS = "amber bridge candle dragon engine forest garden harbour island jungle kettle lantern meadow needle ocean"
-WORDS = [*WORDS.split(), *["palace", "quarry", "river", "saddle", "tower", "umbrella", "valley", "winter", "yellow", "zebra"]]
+WORDS = ["amber", "bridge", "candle", "dragon", "engine", "forest", "garden", "harbour", "island", "jungle", "kettle", "lantern", "meadow", "needle", "ocean", "palace", "quarry", "river", "saddle", "tower", "umbrella", "valley", "winter", "yellow", "zebra"]
 ROWS, HELD_OUT, CONTEXT = 24, 4, 256
 SYSTEM = "You answer in five plain words."
 
@@ -164,7 +163,7 @@ class House:
         example: Callable[[Example, Record], Example] = lambda example, record: example,
         record: Callable[[dict[str, Any]], dict[str, Any]] = lambda body: body,
     ) -> House:
-        """The training shard as another renderer, or another reader, would have written it."""
+        """The training shard as another renderer, or another reader, would have written it; changes the set-up."""
         shard = Shard(self.shards / "train")
         records = shard.records()
         examples = [example(shard[row], from_json(body)) for row, body in enumerate(records)]

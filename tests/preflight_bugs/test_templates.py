@@ -52,7 +52,7 @@ def test_bos_missing_because_the_tokenizer_was_saved_without_it(tmp_path):
 
 def test_template_changed_after_rendering(tmp_path):
     built = house(tmp_path, "chat")
-    (built.folder / "model" / "chat_template.jinja").write_text(CHATML.replace("assistant\n", "assistant:\n"))
+    (built.folder / "model" / "chat_template.jinja").write_text(CHATML.replace("\n", ":\n"))
     assert alarms(built.subject()) == {"template-changed": "error"}
 
 

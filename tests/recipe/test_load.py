@@ -24,7 +24,7 @@ def test_on_off_yes_and_no_are_words():
 
 
 def test_a_key_written_twice_is_an_error():
-    with pytest.raises(UserError, match="recipe.yaml line 3 is not valid YAML: the key 'seed' is written twice"):
+    with pytest.raises(UserError, match=r"recipe\.yaml line 3 is not valid YAML: the key 'seed' is written twice"):
         yamltext.read("name: a\nseed: 1\nseed: 2\n", "recipe.yaml")
 
 
@@ -86,7 +86,7 @@ def test_errors_name_the_key_and_what_to_write(key, sentence):
 
 
 def test_a_value_has_no_keys_below_it():
-    with pytest.raises(UserError, match="'seed.x=1': seed holds 3, which has no keys below it"):
+    with pytest.raises(UserError, match=r"'seed\.x=1': seed holds 3, which has no keys below it"):
         override({**SMALL, "seed": 3}, ["seed.x=1"])
 
 

@@ -68,7 +68,7 @@ class Plain:
     def _answer(self, before: str, text: str) -> list[int]:
         if not before:
             return [*self.encoder.start(text), self.encoder.stop]
-        joint = "" if before[-1].isspace() or text[:1].isspace() else " "
+        joint = "" if not text or before[-1].isspace() or text[0].isspace() else " "
         return [*self.encoder.go_on(joint + text), self.encoder.stop]
 
     def _two_sided(self, prompt: str, completion: str) -> Parts:

@@ -35,7 +35,7 @@ class Renderer:
         nothing, or its prompt is cut from the left; nothing too where the answer alone does not fit.
         """
         example = self.template.render(record)
-        if self.template.length(example) <= self.context:
+        if max(len(example.input_ids), len(example.labels)) <= self.context:
             return Rendered((example,))
         if isinstance(record, Text):
             return Rendered(tuple(self._cut(example)))

@@ -61,9 +61,7 @@ def estimate(job: Job, found: Probe, evaluate: Evaluate, splits: Mapping[str, Sh
         test_tokens=int(lengths["test"].sum()),
         new_tokens=min(_longest_answer(splits["test"]), evaluate.max_new_tokens),
     )
-    return Estimate(
-        found, amounts, trains(trainable.parameters.values()), trains(trainable.model.parameters())
-    )
+    return Estimate(found, amounts, trains(trainable.parameters.values()), trains(trainable.model.parameters()))
 
 
 def _longest_answer(shard: Shard) -> int:

@@ -7,8 +7,28 @@ from luthier.data.builtin.template import polish, shared
 
 NAMES = [(name[0][0], name[1][0]) for name in shared().values["name"]]
 THINGS = (
-    "apples", "books", "eggs", "coins", "stamps", "pencils", "oranges", "cards", "stones", "shells", "cakes",
-    "flowers", "balls", "tickets", "bottles", "plates", "chairs", "nuts", "cherries", "buttons", "sheep", "hens",
+    "apples",
+    "books",
+    "eggs",
+    "coins",
+    "stamps",
+    "pencils",
+    "oranges",
+    "cards",
+    "stones",
+    "shells",
+    "cakes",
+    "flowers",
+    "balls",
+    "tickets",
+    "bottles",
+    "plates",
+    "chairs",
+    "nuts",
+    "cherries",
+    "buttons",
+    "sheep",
+    "hens",
 )
 HOLDERS = ("box", "bag", "basket", "shelf", "room", "table", "jar", "row", "drawer")
 PLURAL = {"box": "boxes", "shelf": "shelves"}
@@ -36,8 +56,12 @@ def drill(c: Choices) -> str:
     """One sum as question and answer or as a statement."""
     left, value = equation(c)
     return c.pick(
-        (f"{left} = {value}.", f"What is {left}? It is {value}, because {left} = {value}.",
-         f"Question: {left} = ? Answer: {left} = {value}.", f"If you work out {left}, you get {value}.")
+        (
+            f"{left} = {value}.",
+            f"What is {left}? It is {value}, because {left} = {value}.",
+            f"Question: {left} = ? Answer: {left} = {value}.",
+            f"If you work out {left}, you get {value}.",
+        )
     )
 
 
@@ -51,8 +75,10 @@ def sequence(c: Choices) -> str:
     last, sign = numbers[-2], "+" if word == "add" else "-"
     shown = ", ".join(map(str, numbers[:-1]))
     return c.pick(
-        (f"{shown}: what comes next? We {word} {step} each time, and {last} {sign} {step} = {numbers[-1]}.",
-         f"Which number follows {shown}? {last} {sign} {step} = {numbers[-1]}, so it is {numbers[-1]}.")
+        (
+            f"{shown}: what comes next? We {word} {step} each time, and {last} {sign} {step} = {numbers[-1]}.",
+            f"Which number follows {shown}? {last} {sign} {step} = {numbers[-1]}, so it is {numbers[-1]}.",
+        )
     )
 
 
@@ -62,8 +88,10 @@ def compare(c: Choices) -> str:
     b = a + more
     first, second = (a, b) if c.maybe() else (b, a)
     return c.pick(
-        (f"Which is more, {first} or {second}? {b} is more than {a}, and {b} - {a} = {more}.",
-         f"{a} is smaller than {b}. The difference is {more}, because {b} - {a} = {more}.")
+        (
+            f"Which is more, {first} or {second}? {b} is more than {a}, and {b} - {a} = {more}.",
+            f"{a} is smaller than {b}. The difference is {more}, because {b} - {a} = {more}.",
+        )
     )
 
 
@@ -84,14 +112,17 @@ def give_and_take(c: Choices) -> str:
     a, b = c.number(5, 40), c.number(2, 30)
     total = a + b
     less = c.number(2, total - 2)
-    text = c.pick((f"{name} has {a} {thing} and gets {b} more.", f"{name} buys {a} {thing} and then finds {b} more."))
+    text = c.pick(
+        (f"{name} has {a} {thing} and gets {b} more.", f"{name} buys {a} {thing} and then finds {b} more.")
+    )
     if c.maybe():
         return f"{text} How many {thing} does {he} have now? {a} + {b} = {total}. {name} has {total} {thing}."
     away = c.pick(("gives away", "sells", "loses"))
     return (
         f"{text} Then {he} {away} {less}. How many {thing} are left? "
         f"{a} + {b} = {total}, and {total} - {less} = {total - less}. There are {total - less} left.".replace(
-            "There are 1 left", "There is 1 left")
+            "There are 1 left", "There is 1 left"
+        )
     )
 
 
@@ -100,11 +131,15 @@ def groups(c: Choices) -> str:
     thing, holder = c.pick(THINGS), c.pick(HOLDERS)
     a, b = c.number(2, 12), c.number(2, 12)
     if c.maybe():
-        return (f"There are {a} {plural(holder)} with {b} {thing} in each {holder}. How many {thing} are there "
-                f"together? {a} * {b} = {a * b}. There are {a * b} {thing}.")
+        return (
+            f"There are {a} {plural(holder)} with {b} {thing} in each {holder}. How many {thing} are there "
+            f"together? {a} * {b} = {a * b}. There are {a * b} {thing}."
+        )
     name, he = c.pick(NAMES)
-    return (f"{name} has {a * b} {thing} and puts {b} in each {holder}. How many {plural(holder)} does {he} need? "
-            f"{a * b} / {b} = {a}. {name} needs {a} {plural(holder)}.")
+    return (
+        f"{name} has {a * b} {thing} and puts {b} in each {holder}. How many {plural(holder)} does {he} need? "
+        f"{a * b} / {b} = {a}. {name} needs {a} {plural(holder)}."
+    )
 
 
 def shopping(c: Choices) -> str:
@@ -114,9 +149,11 @@ def shopping(c: Choices) -> str:
     cost = price * n
     paid = c.pick([note for note in (20, 50, 100) if note > cost])
     one = thing.removesuffix("s") if thing != "cherries" else "cherry"
-    return (f"A {one} costs {price} dollars. {name} buys {n} {thing} and pays with {paid} dollars. How much money does "
-            f"{he} get back? {n} * {price} = {cost}, and {paid} - {cost} = {paid - cost}. "
-            f"{name} gets back {paid - cost} dollar{'' if paid - cost == 1 else 's'}.")
+    return (
+        f"A {one} costs {price} dollars. {name} buys {n} {thing} and pays with {paid} dollars. How much money does "
+        f"{he} get back? {n} * {price} = {cost}, and {paid} - {cost} = {paid - cost}. "
+        f"{name} gets back {paid - cost} dollar{'' if paid - cost == 1 else 's'}."
+    )
 
 
 def ages(c: Choices) -> str:
@@ -137,8 +174,10 @@ def clock(c: Choices) -> str:
         return f"How many minutes are {hours} hours? An hour has 60 minutes, and {hours} * 60 = {hours * 60}."
     start, hours = c.number(1, 8), c.number(2, 4)
     what = c.pick(("film", "train ride", "lesson", "walk", "match", "meeting", "concert", "party"))
-    return (f"{name}'s {what} begins at {start} o'clock and takes {hours} hours. When does it end? "
-            f"{start} + {hours} = {start + hours}, so it ends at {start + hours} o'clock.")
+    return (
+        f"{name}'s {what} begins at {start} o'clock and takes {hours} hours. When does it end? "
+        f"{start} + {hours} = {start + hours}, so it ends at {start + hours} o'clock."
+    )
 
 
 DRILLS: tuple[Callable[[Choices], str], ...] = (drill, drill, drill, sequence, compare, halves)

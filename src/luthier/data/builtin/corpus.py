@@ -12,10 +12,18 @@ from luthier.data.builtin.wordgames import word_games
 
 # Never the prompt of the shipped recipe: that form is left to fine-tuning.
 FRAMINGS = (
-    "{d}\n\nIn short, {s}", "{d}\n\nWhat happened: {s}", "{d}\n\nTo sum up: {s}", "{d}\n\nThe main points: {s}",
-    "{d}\n\nIn a few words: {s}", "{d}\n\nSo this is what they said. {s}", "{d}\n\n{s}",
-    "What the talk is about: {s}\n\n{d}", "{s}\n\n{d}", "In brief: {s} Here is the talk:\n\n{d}",
-    "Two people talk. {s}\n\n{d}", "{d}\n\nWhat was this talk about? {s}",
+    "{d}\n\nIn short, {s}",
+    "{d}\n\nWhat happened: {s}",
+    "{d}\n\nTo sum up: {s}",
+    "{d}\n\nThe main points: {s}",
+    "{d}\n\nIn a few words: {s}",
+    "{d}\n\nSo this is what they said. {s}",
+    "{d}\n\n{s}",
+    "What the talk is about: {s}\n\n{d}",
+    "{s}\n\n{d}",
+    "In brief: {s} Here is the talk:\n\n{d}",
+    "Two people talk. {s}\n\n{d}",
+    "{d}\n\nWhat was this talk about? {s}",
 )
 
 

@@ -119,7 +119,10 @@ def parse_family(lines: list[str]) -> Family:
         else:
             name, values = line.split(":", 1)
             family.slots[name.strip()] = parse_slot(values.strip(), common.values)
-    family.slots = {**{name: SlotList(values, name) for name, values in common.values.items()}, **family.slots}
+    family.slots = {
+        **{name: SlotList(values, name) for name, values in common.values.items()},
+        **family.slots,
+    }
     return family
 
 
@@ -188,7 +191,9 @@ def _words(turns: list[Turn]) -> int:
 
 def _exchange(draw: Draw, file: str, key: str, opened_by: str = "PQ", closed_by: str = "PQ") -> list[Turn]:
     """One shared exchange of that key that is opened and closed by the right person."""
-    fitting = [lines for lines in _exchanges(file)[key] if lines[0][0] in opened_by and lines[-1][0] in closed_by]
+    fitting = [
+        lines for lines in _exchanges(file)[key] if lines[0][0] in opened_by and lines[-1][0] in closed_by
+    ]
     return _speak(draw, draw.choices.pick(fitting))
 
 

@@ -11,7 +11,9 @@ def _table(name: str) -> list[list[str]]:
     lines = read("french")
     start = lines.index(f"# {name}") + 1
     stop = next((i for i in range(start, len(lines)) if lines[i].startswith("#")), len(lines))
-    return [[cell.strip() for cell in row.split(",")] for line in lines[start:stop] for row in line.split(";")]
+    return [
+        [cell.strip() for cell in row.split(",")] for line in lines[start:stop] for row in line.split(";")
+    ]
 
 
 NOUNS, ADJECTIVES, VERBS = _table("nouns"), _table("adjectives"), _table("verbs")
@@ -20,8 +22,25 @@ FIXED = _table("phrases") + _table("numbers") + _table("days")
 LIAISON = {"beau": "bel", "vieux": "vieil"}
 UNCOUNTED = {"bread", "cheese", "soup", "sea", "sun", "moon"}
 PLACES = {
-    "house", "garden", "kitchen", "room", "town", "school", "church", "shop", "station", "forest", "mountain",
-    "island", "street", "bridge", "river", "sea", "sun", "moon", "star",
+    "house",
+    "garden",
+    "kitchen",
+    "room",
+    "town",
+    "school",
+    "church",
+    "shop",
+    "station",
+    "forest",
+    "mountain",
+    "island",
+    "street",
+    "bridge",
+    "river",
+    "sea",
+    "sun",
+    "moon",
+    "star",
 }
 THINGS = [noun for noun in NOUNS if noun[0] not in UNCOUNTED]
 OBJECTS = [noun for noun in THINGS if noun[0] not in PLACES]
@@ -116,13 +135,27 @@ def where_pair(c: Choices) -> tuple[str, str]:
     thing, place = c.pick(OBJECTS), c.pick(ROOMS)
     if c.maybe(0.3):
         return f"Where is the {thing[0]}?", f"où est {the(thing[1], thing[2])} ?"
-    return f"The {thing[0]} is in the {place[0]}.", f"{the(thing[1], thing[2])} est dans {the(place[1], place[2])}."
+    return (
+        f"The {thing[0]} is in the {place[0]}.",
+        f"{the(thing[1], thing[2])} est dans {the(place[1], place[2])}.",
+    )
 
 
 PAIRS: tuple[Callable[[Choices], tuple[str, str]], ...] = (
-    word_pair, fixed_pair, adjective_pair, is_pair, action_pair, action_pair, where_pair,
+    word_pair,
+    fixed_pair,
+    adjective_pair,
+    is_pair,
+    action_pair,
+    action_pair,
+    where_pair,
 )
-FRAMES = ("English: {0} French: {1}", "{0} = {1}", "{1} means: {0}", "How do you say in French: {0} Answer: {1}")
+FRAMES = (
+    "English: {0} French: {1}",
+    "{0} = {1}",
+    "{1} means: {0}",
+    "How do you say in French: {0} Answer: {1}",
+)
 
 
 def french(c: Choices) -> tuple[str, str]:

@@ -11,7 +11,9 @@ def _table(name: str) -> list[list[str]]:
     lines = read("words")
     start = lines.index(f"# {name}") + 1
     stop = next((i for i in range(start, len(lines)) if lines[i].startswith("#")), len(lines))
-    return [[word.strip() for word in group.split(",")] for line in lines[start:stop] for group in line.split(";")]
+    return [
+        [word.strip() for word in group.split(",")] for line in lines[start:stop] for group in line.split(";")
+    ]
 
 
 PLURALS, OPPOSITES, RHYMES = _table("plurals"), _table("opposites"), _table("rhymes")
@@ -22,50 +24,80 @@ WORDS = sorted({word for words in GROUPS.values() for word in words if " " not i
 def plural(c: Choices) -> str:
     """Singular and plural of a noun."""
     one, many = c.pick(PLURALS)
-    return c.pick((f'The plural of "{one}" is "{many}".', f"One {one}, two {many}.",
-                   f'What is the plural of "{one}"? It is "{many}".', f"One {one}, but many {many}."))
+    return c.pick(
+        (
+            f'The plural of "{one}" is "{many}".',
+            f"One {one}, two {many}.",
+            f'What is the plural of "{one}"? It is "{many}".',
+            f"One {one}, but many {many}.",
+        )
+    )
 
 
 def opposite(c: Choices) -> str:
     """Two opposites, in either order."""
     a, b = c.sample(c.pick(OPPOSITES), 2)
-    return c.pick((f'The opposite of "{a}" is "{b}".', f'What is the opposite of "{a}"? It is "{b}".',
-                   f'"{a}" and "{b}" are opposites.', f"If something is not {a}, it may be {b}."))
+    return c.pick(
+        (
+            f'The opposite of "{a}" is "{b}".',
+            f'What is the opposite of "{a}"? It is "{b}".',
+            f'"{a}" and "{b}" are opposites.',
+            f"If something is not {a}, it may be {b}.",
+        )
+    )
 
 
 def rhyme(c: Choices) -> str:
     """Words that rhyme, and perhaps one that does not."""
     family, other = c.sample(RHYMES, 2)
     a, b, d = c.sample(family, 3)
-    return c.pick((f'"{a}" rhymes with "{b}" and "{d}".', f'Which words rhyme with "{a}"? For example "{b}" and "{d}".',
-                   f'"{a}" and "{b}" rhyme, but "{a}" and "{c.pick(other)}" do not.',
-                   f'Find a rhyme for "{a}": "{b}".'))
+    return c.pick(
+        (
+            f'"{a}" rhymes with "{b}" and "{d}".',
+            f'Which words rhyme with "{a}"? For example "{b}" and "{d}".',
+            f'"{a}" and "{b}" rhyme, but "{a}" and "{c.pick(other)}" do not.',
+            f'Find a rhyme for "{a}": "{b}".',
+        )
+    )
 
 
 def spelling(c: Choices) -> str:
     """A word letter by letter, or its length, first or last letter."""
     word = c.pick(WORDS)
     letters = "-".join(word.upper())
-    return c.pick((f'How do you spell "{word}"? {letters}.', f'"{word}" is spelt {letters}.',
-                   f'The word "{word}" has {len(word)} letters: {letters}.',
-                   f'"{word}" begins with {word[0].upper()} and ends with {word[-1].upper()}.',
-                   f'"{word}" backwards is "{word[::-1]}".'))
+    return c.pick(
+        (
+            f'How do you spell "{word}"? {letters}.',
+            f'"{word}" is spelt {letters}.',
+            f'The word "{word}" has {len(word)} letters: {letters}.',
+            f'"{word}" begins with {word[0].upper()} and ends with {word[-1].upper()}.',
+            f'"{word}" backwards is "{word[::-1]}".',
+        )
+    )
 
 
 def alphabet(c: Choices) -> str:
     """A few words put in alphabetical order."""
     words = c.sample(WORDS, c.number(3, 5))
     ordered = ", ".join(sorted(words, key=str.lower))
-    return c.pick((f"Put these words in alphabetical order: {', '.join(words)}. Answer: {ordered}.",
-                   f"In the order of the alphabet, {', '.join(words)} become: {ordered}."))
+    return c.pick(
+        (
+            f"Put these words in alphabetical order: {', '.join(words)}. Answer: {ordered}.",
+            f"In the order of the alphabet, {', '.join(words)} become: {ordered}.",
+        )
+    )
 
 
 def anagram(c: Choices) -> str:
     """The mixed letters of a word."""
     word = c.pick(WORDS)
     mixed = "".join(c.sample(word, len(word)))
-    return c.pick((f'Which word can you make from the letters "{mixed}"? You can make "{word}".',
-                   f'"{mixed}" has the same letters as "{word}".'))
+    return c.pick(
+        (
+            f'Which word can you make from the letters "{mixed}"? You can make "{word}".',
+            f'"{mixed}" has the same letters as "{word}".',
+        )
+    )
 
 
 def odd_one_out(c: Choices) -> str:
@@ -74,12 +106,22 @@ def odd_one_out(c: Choices) -> str:
     stranger = c.pick([word for word in others if word not in words])
     three = c.sample(words, 3)
     row = ", ".join(c.sample([*three, stranger], 4))
-    return c.pick((f'Which word does not belong: {row}? "{stranger}", because the others are {name}.',
-                   f"{', '.join(three[:2])} and {three[2]} are {name}. {stranger.capitalize()} does not belong to them."))
+    return c.pick(
+        (
+            f'Which word does not belong: {row}? "{stranger}", because the others are {name}.',
+            f"{', '.join(three[:2])} and {three[2]} are {name}. {stranger.capitalize()} does not belong to them.",
+        )
+    )
 
 
 GAMES: tuple[Callable[[Choices], str], ...] = (
-    plural, opposite, rhyme, spelling, alphabet, anagram, odd_one_out,
+    plural,
+    opposite,
+    rhyme,
+    spelling,
+    alphabet,
+    anagram,
+    odd_one_out,
 )
 
 

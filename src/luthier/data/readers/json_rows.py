@@ -12,6 +12,8 @@ from luthier.core.errors import UserError
 from luthier.data.readers.decode import lines
 from luthier.data.readers.row import Bad, Found
 
+TOO_DEEP = "JSON nested too deeply"
+
 
 def read_jsonl(path: Path) -> Iterator[Found]:
     """One object a line; the row's number is its line's, and lines of nothing but spaces are no rows."""
@@ -26,7 +28,7 @@ def _parse_line(line: str) -> Mapping[str, Any] | Bad:
     except JSONDecodeError as error:
         return Bad(f"broken JSON at column {error.colno}: {error.msg}", line)
     except RecursionError:
-        return Bad("JSON nested too deeply", line)
+        return Bad(TOO_DEEP, line)
     return _object(value, line)
 
 
@@ -51,25 +53,30 @@ def _has_half_character(value: Any, raw: Any) -> bool:
 def read_json(path: Path) -> Iterator[Found]:
     """A list of objects, or an object with the list under `data`; the row's number is its place in the list."""
     text = "".join(lines(path))
-    start = _list_start(path, text)
-    decoder = JSONDecoder()
-    at, row = _skip(text, start + 1), 0
+    at, row = _skip(text, _list_start(path, text) + 1), 0
     while text[at : at + 1] != "]":
         row += 1
         try:
-            value, end = decoder.raw_decode(text, at)
-            found = _object(value, text[at:end])
-            at = _skip(text, end)
-            if text[at : at + 1] == ",":
-                at = _skip(text, at + 1)
-            elif text[at : at + 1] != "]":
-                raise JSONDecodeError("expected ',' or ']'", text, at)
+            found, at = _element(text, at)
         except JSONDecodeError as error:
             raise UserError(
                 f"{path} row {row} (line {error.lineno}, column {error.colno}): broken JSON: {error.msg}; mend it, "
                 "or write one object a line in a .jsonl file, where a broken row costs only itself"
             ) from None
+        except RecursionError:
+            raise UserError(f"{path} row {row}: {TOO_DEEP}: write flatter rows") from None
         yield row, found
+
+
+def _element(text: str, at: int) -> tuple[Mapping[str, Any] | Bad, int]:
+    """The list's element that begins at `at`, and the place of the next one or of the closing bracket."""
+    value, end = JSONDecoder().raw_decode(text, at)
+    after = _skip(text, end)
+    if text[after : after + 1] == ",":
+        after = _skip(text, after + 1)
+    elif text[after : after + 1] != "]":
+        raise JSONDecodeError("expected ',' or ']'", text, after)
+    return _object(value, text[at:end]), after
 
 
 def _skip(text: str, at: int) -> int:

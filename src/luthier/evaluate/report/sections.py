@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from luthier.evaluate.report import charts
+from luthier.evaluate.report import bars, charts
 from luthier.evaluate.report.read import BASELINES, Facts
 from luthier.evaluate.report.story import outcome
 from luthier.evaluate.report.words import MEANING, number, probability, seconds, short, signed, size
@@ -50,7 +50,7 @@ def _cell(facts: Facts, name: str, metric: str) -> dict[str, Any] | None:
     edges = [c[key] for c in column for key in ("value", "low", "high") if c[key] is not None]
     span = (min(0.0, *edges), max(edges) or 1.0)
     pick = max if facts.metric(metric)["higher_is_better"] else min
-    bar = charts.interval_bar(
+    bar = bars.interval_bar(
         score["value"],
         score["low"],
         score["high"],
@@ -75,7 +75,7 @@ def ladder(facts: Facts) -> Markup | None:
     if metric is None or not shown:
         return None
     rungs = [
-        charts.Rung(
+        bars.Rung(
             name,
             facts.scores[name][metric]["value"],
             facts.scores[name][metric]["low"],
@@ -85,7 +85,7 @@ def ladder(facts: Facts) -> Markup | None:
         )
         for name in shown
     ]
-    return Markup(charts.ladder(rungs, f"{facts.metric(metric)['label']} of every variant and baseline"))
+    return Markup(bars.ladder(rungs, f"{facts.metric(metric)['label']} of every variant and baseline"))
 
 
 def comparisons(facts: Facts) -> list[dict[str, Any]]:
@@ -103,7 +103,7 @@ def comparisons(facts: Facts) -> list[dict[str, Any]]:
 
 def _comparison(facts: Facts, c: dict[str, Any], reach: float) -> dict[str, Any]:
     result = outcome(facts, c["a"], c["b"], c["metric"])
-    bar = charts.interval_bar(
+    bar = bars.interval_bar(
         c["difference"],
         c["low"],
         c["high"],

@@ -86,7 +86,7 @@ def _should_train(subject: Subject, row: Row) -> bool:
 
 def prompt_fills_context(subject: Subject) -> Finding:
     """No prompt takes the whole context, or loses its end to make the row fit."""
-    wrong = [row for row in subject.rows if is_cut(subject, row) and _prompt_only(subject, row)]
+    wrong = [row for row in subject.rows if prompt_only(subject, row)]
     if not wrong:
         longest = max((len(row.inputs) for row in subject.rows), default=0)
         return ok(f"the longest row takes {longest} of {subject.context} tokens and keeps its answer")
@@ -97,7 +97,10 @@ def prompt_fills_context(subject: Subject) -> Finding:
     )
 
 
-def _prompt_only(subject: Subject, row: Row) -> bool:
+def prompt_only(subject: Subject, row: Row) -> bool:
+    """Whether a row was cut on the right so that, at most, its prompt is left."""
+    if not is_cut(subject, row):
+        return False
     if not has_answer(row.record) or subject.rewritten:
         return False
     if not subject.encoder_decoder:

@@ -32,8 +32,8 @@ def exact_leak(subject: Subject) -> Finding:
     if not leaks:
         return ok(f"no row stands in two of {', '.join(names)}")
     return error(
-        f"{len(leaks)} rows stand in two splits, so that the test measures memory: {some(leaks)}; set "
-        "data.duplicates: remove, or split by a column that keeps them together (data.split.by)"
+        f"{len(leaks)} rows stand in two splits, so that the test measures memory: {some(leaks)}; "
+        "render the data again (luthier data), which takes them out of training"
     )
 
 

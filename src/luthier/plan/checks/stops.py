@@ -29,6 +29,8 @@ def ending(subject: Subject, row: Row) -> tuple[Ending, int | None] | None:
     in_batch = [int(token) for token in row.sequence[after:] if token >= 0]
     as_written = [int(token) for token in row.written.labels[after:] if token >= 0]
     following = next((t for t in [*in_batch, *as_written] if t in special or _is_text(subject, t, special)), None)
+    if following is None and subject.encoder_decoder and len(row.written.labels) > after:
+        return "masked", subject.template.stop  # the decoder is asked for nothing where the stop token has its place
     if following is None or following not in special:
         return "absent", None
     if following not in subject.template.stop_ids:

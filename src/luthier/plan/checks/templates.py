@@ -7,6 +7,7 @@ import re
 import numpy as np
 
 from luthier.core.records import Conversation, Text
+from luthier.plan.checks.answers import fault, prompt_only
 from luthier.plan.checks.text import as_tokenized, decoded, is_cut
 from luthier.plan.finding import Finding, error, excerpt, ok, some, warning
 from luthier.plan.subject import Row, Subject
@@ -38,17 +39,27 @@ def template_changed(subject: Subject) -> Finding:
 def _is_comparable(subject: Subject, row: Row) -> bool:
     """Whether the row has a prompt, without a fault that a check of its own names."""
     has_prompt = not isinstance(row.record, Text) and not subject.rewritten
-    return has_prompt and not _loses_system(subject, row) and not any(_split_markers(subject, row))
+    named = _loses_system(subject, row) or prompt_only(subject, row) or any(_split_markers(subject, row))
+    return has_prompt and not named
 
 
 def _same_prompt(subject: Subject, row: Row) -> bool:
-    bos = subject.bos
-    given = _without(subject.template.prompt_ids(row.record), bos)
-    read = _without(row.inputs.tolist(), bos)
-    if len(given) < subject.context and not (is_cut(subject, row) and read[: len(given)] != given):
-        return read[: len(given)] == given
-    tail = given[-TAIL:]  # the prompt was cut from the left: its end must be there
-    return any(read[i : i + len(tail)] == tail for i in range(len(read) - len(tail) + 1)) or not len(row.said)
+    given = _without(subject.template.prompt_ids(row.record), subject.bos)
+    read = _without(_before_answer(subject, row, len(given)), subject.bos)
+    if read == given or not given:
+        return True
+    tail = given[-TAIL:]  # of a prompt that was cut from the left, the end must be there
+    return is_cut(subject, row) and read[-len(tail) :] == tail
+
+
+def _before_answer(subject: Subject, row: Row, length: int) -> list[int]:
+    """What the model reads before the answer: up to the first label, where the answer alone is trained."""
+    if subject.encoder_decoder:
+        return row.inputs.tolist()
+    if subject.data.train_on == "answer" and len(row.said) and fault(subject, row) is None:
+        return row.inputs[: row.trained[0]].tolist()
+    begin = len(row.inputs) - len(_without(row.inputs.tolist(), subject.bos))
+    return row.inputs[: begin + length].tolist()
 
 
 def _without(tokens: list[int], first: int | None) -> list[int]:
