@@ -28,7 +28,7 @@ def test_alternatives_are_drawn_anew_and_nest() -> None:
 
 
 def test_bits_of_a_template_by_hand() -> None:
-    # One of two, one of nine numbers, then one of four: 1 + log2 9 + 2 bits; a slot that is not used costs nothing.
+    # One of 2, of 9 and of 4: 1 + log2 9 + 2 bits; a slot that is not used costs nothing.
     made = draw({"n": "1..9", "idle": "x | y"})
     made.render(parse("[a|b] {n} {n+1} [c|d|e|f]"))
     assert made.choices.bits == pytest.approx(1 + log2(9) + 2)
@@ -71,6 +71,7 @@ def test_split_minds_brackets() -> None:
         ("wait until on Friday? yes, for on Monday.", "Wait until Friday? Yes, for Monday."),
         ('he said, "come in." then he left.', 'He said, "Come in." Then he left.'),
         ('"is it?" asked Tom.', '"Is it?" asked Tom.'),
+        ('"who is it?," said Tom.', '"Who is it?" said Tom.'),
         ("#Person1#: hello", "#Person1#: Hello"),
     ],
 )

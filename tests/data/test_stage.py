@@ -46,6 +46,14 @@ def test_an_encoder_decoder_reads_and_says(stage, tmp_path):
     assert (len(example.input_ids), len(example.labels)) == (4 + 1, 3 + 1)
 
 
+def test_a_context_bounds_each_side_of_an_encoder_decoder(stage, tmp_path):
+    rows = [{"prompt": p * "p", "completion": c * "c"} for p, c in ((9, 9), (10, 9), (9, 10))]
+    path = write_jsonl(tmp_path / "a.jsonl", rows)
+    done = stage(context=10, on=make_base(tmp_path / "t5", encoder_decoder=True), sources=str(path))
+    assert [row["origin"]["row"] for row in done.rows()] == [1]
+    assert done.counts.removed == {"too_long": 2}
+
+
 def test_the_rows_of_a_shard_are_its_records(stage, tmp_path):
     path = write_jsonl(tmp_path / "a.jsonl", pairs(40))
     done = stage(sources=str(path), split={"validation": 5, "test": 10})
@@ -152,6 +160,20 @@ def test_near_duplicates_are_reported_or_removed(stage, tmp_path, said, setting,
     assert 0.9 <= pair["similarity"] < 1
     assert any("1 training rows are nearly the same as a held-out row" in message for message in said)
     assert done.counts.removed == ({"near_duplicates": 2} if setting == "remove" else {})
+
+
+def test_builtin_sources_are_made_by_seed_to_the_number_asked_for(stage, base):
+    sources = {"dialogues": {"source": "builtin:dialogues", "rows": 60}}
+    data = {"sources": sources, "columns": {"completion": "summary"}, "prompt": "{dialogue}\nSummary:"}
+    split = {"validation": 6, "test": 12, "by": "scenario"}
+    done = stage(**data, split=split)
+    assert done.counts.to_json() == {"in": 60, "kept": 60, "rejected": 0, "removed": {}}
+    assert done.rows()[0]["prompt"].startswith("#Person1#: ") and done.rows()[0]["prompt"].endswith("\nSummary:")
+    assert done.rows() == stage(**data, split=split).rows() != stage(seed=8, **data, split=split).rows()
+    section = DataSection(seed=3, model=Model(base=str(base)), data=Data.model_validate(data))
+    assert dependencies(section)["dialogues: builtin:dialogues"].endswith("seed 3, rows 60")
+    with pytest.raises(UserError, match="no builtin data is called 'dialoges': did you mean 'dialogues'"):
+        stage(sources="builtin:dialoges")
 
 
 def test_groups_stay_together(stage, tmp_path):

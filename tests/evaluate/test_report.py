@@ -63,7 +63,7 @@ def page(run_folder: Path) -> Page:
 def test_the_first_screen_says_what_was_done_and_how_sure_it_is(page: Page, run_folder: Path) -> None:
     scores = read_json(run_folder / "5-evaluate" / "scores.json")
     assert "builtin:t5 (2.69M parameters) was fine-tuned on 3,620 rows in 3 ways (full, lora and prompt)" in page.text
-    assert "full is the best variant, and better than the model it started from." in page.text
+    assert "full is the best variant, better than the model it started from." in page.text
     figures = f"ROUGE-L {scores['full']['rougeL']['value']:.3f} against {scores['base']['rougeL']['value']:.3f}"
     assert f"Better than the base on 60 unseen rows: {figures}; the true gain lies between +" in page.text
 
@@ -79,7 +79,7 @@ def test_every_section_is_there_and_linked(page: Page) -> None:
     expected = {"scores", "comparisons", "curves", "answers", "plan", "data", "preflight", "reproduce"}
     assert ids == links == expected
     assert "4 test rows are 0.81 to 0.84 like a training row" in page.text
-    assert "near-duplicate" in page.text.lower() and "luthier run recipe.yaml" in page.text
+    assert "near-duplicate" in page.text.lower() and "luthier run recipe.yaml --out again" in page.text
 
 
 def test_the_page_is_one_file_that_asks_for_nothing(page: Page) -> None:
@@ -127,6 +127,16 @@ def test_a_best_variant_that_beats_nothing_is_not_called_better(tmp_path: Path) 
     text = Page(write_report(run).read_text()).text
     assert "is the best variant, but not shown to be better than the model it started from" in text
     assert "Not shown to differ from the base" in text and "Only 9 test rows" in text
+
+
+def test_a_best_variant_that_loses_to_a_baseline_is_said_to(tmp_path: Path) -> None:
+    run = build_run(tmp_path / "run", rows=9)
+    path = run / "5-evaluate" / "comparisons.json"
+    worse = {"difference": -0.2, "low": -0.3, "high": -0.1}
+    write_json(path, [{**c, **worse} if c["b"] == "lead" else c for c in read_json(path)])
+    text = Page(write_report(run).read_text()).text
+    assert "full is the best variant, better than the model it started from, but not than lead." in text
+    assert "Worse than the input's first sentences: −0.300 to −0.100." in text
 
 
 def test_a_run_of_losses_alone_has_no_answers(tmp_path: Path) -> None:

@@ -157,3 +157,9 @@ def test_a_hub_snapshot_that_was_downloaded_before(folder, tmp_path_factory, mon
     assert (found.folder, found.revision) == (snapshot, commit)
     assert load_base(Model(base="owner/name")).packed
     assert stage.dependencies(ModelSection(seed=1, model=Model(base="owner/name"))) == {"owner/name": commit}
+
+
+def test_a_broken_tokenizer(folder):
+    (folder / "tokenizer.json").write_text("{}")
+    with pytest.raises(UserError, match="cannot be read"):
+        load_tokenizer(Model(base=str(folder)))

@@ -37,7 +37,9 @@ CHATML = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 SPECIAL = ("<pad>", "<s>", "</s>", "<|im_start|>", "<|im_end|>", *(f"<extra_id_{i}>" for i in range(8)))
-WORDS = ["amber", "bridge", "candle", "dragon", "engine", "forest", "garden", "harbour", "island", "jungle", "kettle", "lantern", "meadow", "needle", "ocean", "palace", "quarry", "river", "saddle", "tower", "umbrella", "valley", "winter", "yellow", "zebra"]
+ALL_WORDS = """amber bridge candle dragon engine forest garden harbour island jungle kettle lantern meadow needle
+ocean palace quarry river saddle tower umbrella valley winter yellow zebra"""
+WORDS = ALL_WORDS.split()
 ROWS, HELD_OUT, CONTEXT = 24, 4, 256
 SYSTEM = "You answer in five plain words."
 

@@ -118,13 +118,17 @@ def _split(facts: Facts, rows: Sequence[int]) -> dict[str, Any]:
         "sources": {name: sources.count(name) for name in dict.fromkeys(sources)},
         "groups": len({spool.groups[row] for row in rows} - {None}),
         "tokens": tokens,
-        "trained_tokens": int(labels.sum()),
-        "trained_share": round(float(labels.sum()) / tokens, 4) if tokens else 0.0,
+        **_trained(int(labels.sum()), tokens),
         "input_tokens": _histogram(inputs),
         "answer_tokens": _histogram(labels),
         "longest": [{**_place(spool, owner[i]), "tokens": int(inputs[i] + labels[i])} for i in longest],
         "samples": [_sample(facts, row) for row in rows[:SAMPLES]],
     }
+
+
+def _trained(trained: int, tokens: int) -> dict[str, Any]:
+    """How much of the split carries a loss; nothing where labels are made while training (span corruption)."""
+    return {"trained_tokens": trained, "trained_share": round(trained / tokens, 4)} if trained else {}
 
 
 def _histogram(lengths: np.ndarray) -> dict[str, Any]:

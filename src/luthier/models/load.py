@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 import transformers
-from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
@@ -117,15 +116,12 @@ def make_room(model: PreTrainedModel, tokens: int, added: list[int]) -> None:
 
     A mean lies where the output layer is calibrated: a random row would often win the softmax or drown the input.
     """
-    tables = [model.get_input_embeddings(), model.get_output_embeddings()]
-    if tokens > tables[0].weight.shape[0]:
+    if tokens > model.get_input_embeddings().weight.size(0):  # pyright: ignore[reportCallIssue]
         model.resize_token_embeddings(tokens, mean_resizing=False)
-        tables = [model.get_input_embeddings(), model.get_output_embeddings()]
     if not added:
         return
-    values = [table.weight for table in tables]
-    if isinstance(tables[1].bias if hasattr(tables[1], "bias") else None, nn.Parameter):
-        values.append(tables[1].bias)
+    tables: Any = (model.get_input_embeddings(), model.get_output_embeddings())
+    values = [value for table in tables for value in table.parameters(recurse=False)]
     for value in {id(value): value for value in values}.values():  # a tied table once
         others = torch.ones(len(value), dtype=torch.bool)
         others[added] = False

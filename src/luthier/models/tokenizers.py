@@ -28,9 +28,11 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
             from transformers import AutoTokenizer
 
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except (ValueError, OSError, ImportError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"the tokenizer in {folder} cannot be read ({reason}): save it again") from error
+    except (ValueError, OSError, ImportError, LookupError) as error:
+        raise UserError(
+            f"the tokenizer in {folder} cannot be read ({error!r:.80}): save it with transformers, so "
+            "that there is a tokenizer.json; a sentencepiece model alone takes `pip install sentencepiece protobuf`"
+        ) from error
     choose_pad(tokenizer)
     return tokenizer
 

@@ -31,7 +31,7 @@ _MAKERS: dict[str, Callable[[Choices], Iterator[dict]]] = {
 
 
 def rows(name: str, seed: int, count: int) -> Iterator[dict]:
-    """The first `count` rows of a built-in data set: the same for the same name and seed, whatever the count."""
+    """The first `count` rows of a built-in data set, the same whenever name and seed are the same."""
     if name not in _MAKERS:
         raise ValueError(f"no built-in data set {name!r}; there are {', '.join(NAMES)}")
     return islice(_MAKERS[name](Choices(Random(f"{name}/{seed}"))), count)

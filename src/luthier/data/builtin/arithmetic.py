@@ -76,7 +76,7 @@ def sequence(c: Choices) -> str:
     shown = ", ".join(map(str, numbers[:-1]))
     return c.pick(
         (
-            f"{shown}: what comes next? We {word} {step} each time, and {last} {sign} {step} = {numbers[-1]}.",
+            f"{shown}: what comes next? We {word} {step} each time. {last} {sign} {step} = {numbers[-1]}.",
             f"Which number follows {shown}? {last} {sign} {step} = {numbers[-1]}, so it is {numbers[-1]}.",
         )
     )
@@ -137,7 +137,8 @@ def groups(c: Choices) -> str:
         )
     name, he = c.pick(NAMES)
     return (
-        f"{name} has {a * b} {thing} and puts {b} in each {holder}. How many {plural(holder)} does {he} need? "
+        f"{name} has {a * b} {thing} and puts {b} in each {holder}. "
+        f"How many {plural(holder)} does {he} need? "
         f"{a * b} / {b} = {a}. {name} needs {a} {plural(holder)}."
     )
 
@@ -150,7 +151,8 @@ def shopping(c: Choices) -> str:
     paid = c.pick([note for note in (20, 50, 100) if note > cost])
     one = thing.removesuffix("s") if thing != "cherries" else "cherry"
     return (
-        f"A {one} costs {price} dollars. {name} buys {n} {thing} and pays with {paid} dollars. How much money does "
+        f"A {one} costs {price} dollars. {name} buys {n} {thing} and pays with {paid} dollars. "
+        f"How much money does "
         f"{he} get back? {n} * {price} = {cost}, and {paid} - {cost} = {paid - cost}. "
         f"{name} gets back {paid - cost} dollar{'' if paid - cost == 1 else 's'}."
     )
@@ -160,10 +162,13 @@ def ages(c: Choices) -> str:
     """The ages of two people."""
     (name, he), (other, _) = c.sample(NAMES, 2)
     age, gap, years = c.number(5, 50), c.number(2, 20), c.number(2, 15)
-    text = f"{name} is {age} years old, and {other} is {gap} years older. How old is {other}? {age} + {gap} = {age + gap}."
+    older, later = age + gap, age + years
+    text = f"{name} is {age} years old, and {other} is {gap} years older. "
+    text += f"How old is {other}? {age} + {gap} = {older}."
     if c.maybe():
-        return f"{text} {other} is {age + gap}."
-    return f"{text} And how old will {name} be in {years} years? {age} + {years} = {age + years}, so {he} will be {age + years}."
+        return f"{text} {other} is {older}."
+    asked = f"And how old will {name} be in {years} years?"
+    return f"{text} {asked} {age} + {years} = {later}, so {he} will be {later}."
 
 
 def clock(c: Choices) -> str:

@@ -1,6 +1,8 @@
 """The one source of randomness of the generator: every draw is counted in bits."""
 
+from bisect import bisect
 from collections.abc import Sequence
+from itertools import accumulate
 from math import log2
 from random import Random
 from typing import TypeVar
@@ -38,14 +40,10 @@ class Choices:
 
     def weighted(self, options: dict[T, float]) -> T:
         """One key, with a probability in proportion to its (positive) value."""
-        total = sum(options.values())
-        left = self._random() * total
-        for option, weight in options.items():
-            left -= weight
-            if left < 0:
-                break
-        self.bits -= log2(weight / total)
-        return option
+        names, ends = list(options), list(accumulate(options.values()))
+        drawn = names[bisect(ends[:-1], self._random() * ends[-1])]
+        self.bits -= log2(options[drawn] / ends[-1])
+        return drawn
 
     def sample(self, options: Sequence[T], k: int) -> list[T]:
         """k different options in random order."""

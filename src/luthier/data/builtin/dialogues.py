@@ -72,6 +72,12 @@ TOLD = {
     "they agree to": "[they agree to|they decide to|P and Q agree to|P and Q decide to]",
     "refuses": "[refuses|says no]",
 }
+ADDRESSED = {
+    "P complains that": "P complains to Q that",
+    "P asks": "P asks Q",
+    "P says that": "P tells Q that",
+    "P says": "P tells Q that",
+}
 _SPOKEN = re.compile(r"\b(" + "|".join(sorted(map(re.escape, SPOKEN), key=len, reverse=True)) + r")\b")
 _TOLD = re.compile(r"\b(" + "|".join(sorted(map(re.escape, TOLD), key=len, reverse=True)) + r")\b")
 _PERSON = re.compile(r"\b[PQ]\b")
@@ -175,10 +181,21 @@ def _merge(turns: list[Turn]) -> list[Turn]:
     return merged
 
 
+def _address(head: str, told: str) -> str:
+    """The head, changed where needed so that the summary names both P and Q."""
+    if {"P", "Q"} <= set(_PERSON.findall(f"{head} {told}")):
+        return head
+    for said, said_to_q in ADDRESSED.items():
+        if head.startswith(said):
+            return said_to_q + head.removeprefix(said)
+    return f"Q tells P that {head}" if head.startswith("Q") else f"P tells Q that {head}"
+
+
 def _summary(draw: Draw, family: Family, outcome: Outcome) -> str:
     """Head and outcome as two sentences, or as one when both are short."""
     head = draw.render(draw.choices.pick(family.heads))
     told = draw.render(draw.choices.pick(outcome.told))
+    head = _address(head, told)
     joinable = len(head) + len(told) < 150 and not re.search(r" (but|and) ", head + told)
     if joinable and draw.choices.maybe(0.5):
         return f"{head}, {'but' if outcome.mood == '-' else 'and'} {told}."
@@ -218,7 +235,7 @@ def _between(draw: Draw, core: list[Turn], end: list[Turn]) -> list[Turn]:
 
 
 def _after(draw: Draw, family: Family, outcome: Outcome, turns: list[Turn]) -> list[Turn]:
-    """A last remark of Q, a change of subject and a farewell: the shorter the dialogue so far, the likelier."""
+    """A last remark of Q, a change of subject, a farewell: the likelier, the shorter the dialogue so far."""
     words, added = _words(turns), []
     last, said = turns[-1]
     if last == "Q" and not said.endswith("?") and draw.choices.maybe(0.8 if words < 60 else 0.3):

@@ -1,7 +1,7 @@
 """Short stories and scenes that teach manners: families of prose written as data.
 
-A family in `families/stories.txt` or `families/manners.txt` is a title line `# ...`, slot lines `name: values`
-and pieces of text, one a line; a piece that begins with `?` may be left out. All slots may use the shared lists.
+A family in `families/stories.txt` or `families/manners.txt` is a title line `# ...`, slot lines
+`name: values` and pieces of text, one a line; a piece that begins with `?` may be left out.
 """
 
 import re

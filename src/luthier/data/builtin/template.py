@@ -135,10 +135,9 @@ class Shared:
 
 
 def read(name: str) -> list[str]:
-    """The lines of a family file without blank lines, comments (`%`) and line breaks (a trailing backslash)."""
+    """The lines of a family file, without blank lines and comments (`% ...`)."""
     text = (files(__package__) / "families" / f"{name}.txt").read_text(encoding="utf-8")
-    lines = text.replace("\\\n", "").splitlines()
-    return [line.strip() for line in lines if line.strip() and not line.startswith("%")]
+    return [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("%")]
 
 
 @lru_cache(maxsize=1)
@@ -163,6 +162,6 @@ _SENTENCE = re.compile(r"((?:^|[.!?] |[.]\" |#: )\"?|[,:] \")([a-z])", re.MULTIL
 
 
 def polish(text: str) -> str:
-    """The text with `an` before vowels, `until Friday` for `until on Friday`, and capitals after full stops."""
-    text = _PREPOSITION.sub(r"\1 ", _ARTICLE.sub(r"\1n ", text))
+    """The text with `an` before vowels, `until Friday` for `until on Friday`, capitals after full stops."""
+    text = _PREPOSITION.sub(r"\1 ", _ARTICLE.sub(r"\1n ", text)).replace('?,"', '?"').replace('!,"', '!"')
     return _SENTENCE.sub(lambda match: match[1] + match[2].upper(), text)

@@ -109,7 +109,7 @@ def odd_one_out(c: Choices) -> str:
     return c.pick(
         (
             f'Which word does not belong: {row}? "{stranger}", because the others are {name}.',
-            f"{', '.join(three[:2])} and {three[2]} are {name}. {stranger.capitalize()} does not belong to them.",
+            f"{three[0]}, {three[1]} and {three[2]} are {name}. {stranger.capitalize()} does not belong.",
         )
     )
 

@@ -11,6 +11,7 @@ from luthier.core.files import write_text
 from luthier.evaluate.report import ledger, sections
 from luthier.evaluate.report.read import Facts, read_run
 from luthier.evaluate.report.render import environment, story_of
+from luthier.evaluate.report.story import plain_name
 from luthier.evaluate.report.words import listed, money, seconds
 
 HUB_METRICS = {"rouge1": "rouge", "rouge2": "rouge", "rougeL": "rouge", "bits_per_byte": "bits-per-byte"}
@@ -62,7 +63,7 @@ def front_matter(facts: Facts) -> dict[str, Any]:
     best = facts.summary.get("best")
     adapter = best is not None and _is_adapter(facts, best)
     body: dict[str, Any] = {
-        "base_model": facts.recipe["model"]["base"],
+        "base_model": plain_name(facts.recipe["model"]["base"]),
         "license": facts.base.get("licence") or "unknown",
         "library_name": "peft" if adapter else "transformers",
         "tags": ["luthier", *sorted({str(result.get("method")) for result in facts.results.values()})],
@@ -85,9 +86,9 @@ def front_matter(facts: Facts) -> dict[str, Any]:
 
 
 def sources(facts: Facts) -> list[str]:
-    """Where the rows came from, as the recipe writes it."""
+    """Where the rows came from, as the recipe writes it, without folders."""
     found = facts.recipe["data"]["sources"]
-    return [source["source"] if isinstance(source, dict) else str(source) for source in found.values()]
+    return [plain_name(source["source"] if isinstance(source, dict) else str(source)) for source in found.values()]
 
 
 def settings(facts: Facts, name: str) -> str:

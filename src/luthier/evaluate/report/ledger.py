@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from luthier.evaluate.report import charts
 from luthier.evaluate.report.read import Facts
+from luthier.evaluate.report.story import plain_name
 from luthier.evaluate.report.words import money, seconds, size
 
 WITHIN = 0.25  # a prediction is called good when what happened lies within a quarter of it, and memory never above it
@@ -40,7 +41,7 @@ def _lengths(card: dict[str, Any]) -> list[dict[str, Any]]:
         bars = list(zip(histogram["edges"], histogram["counts"], strict=False))
         title = f"Length of the training {part}s"
         svg = charts.histogram({part: bars}, title, "tokens", "var(--s1)")
-        note = f"median {histogram['median']:,.0f}, 95 % within {histogram['p95']:,.0f}, longest {histogram['max']:,}"
+        note = f"median {histogram['median']:,.0f}, 95% within {histogram['p95']:,.0f}, longest {histogram['max']:,}"
         shown.append({"title": title, "note": note, "svg": Markup(svg)})
     return shown
 
@@ -50,15 +51,19 @@ def _data_facts(card: dict[str, Any]) -> list[tuple[str, str]]:
     for name, source in card["sources"].items():
         counts = source["counts"]
         layout = f", {source['layout']}" if source.get("layout") else ""
-        facts.append((name, f"{source['source']}{layout}: {counts['kept']:,} of {counts['in']:,} rows kept"))
+        facts.append(
+            (name, f"{plain_name(source['source'])}{layout}: {counts['kept']:,} of {counts['in']:,} rows kept")
+        )
     train = card["splits"].get("train", {})
     if "trained_tokens" in train:
         share = f"{train['trained_share']:.0%} of {train['tokens']:,}"
         facts.append(("Trained tokens", f"{train['trained_tokens']:,} ({share})"))
     facts.append(("Exact duplicates", f"{card['duplicates']['rows']:,}"))
-    near = card["near_duplicates"]
-    facts.append((f"Near-duplicates (Jaccard {near['similarity']:g})", f"{near['rows']:,}"))
-    facts.append(("Rows in two splits", f"{card['leaks']['exact']:,} exact, {card['leaks']['near']:,} near"))
+    near, leaks = card["near_duplicates"], card["leaks"]
+    if near["rows"] is not None:
+        facts.append((f"Near-duplicates (Jaccard {near['similarity']:g})", f"{near['rows']:,}"))
+    looked = "" if leaks["near"] is None else f", {leaks['near']:,} near"
+    facts.append(("Rows in two splits", f"{leaks['exact']:,} exact{looked}"))
     facts += [(f"Rejected: {reason}", f"{count:,}") for reason, count in card["rejected"]["reasons"].items()]
     return facts
 

@@ -22,6 +22,7 @@ class Facts:
     folder: Path
     recipe: dict[str, Any]
     recipe_text: str
+    whole: dict[str, Any]  # the manifest of the finished run
     manifests: dict[str, dict[str, Any]]  # by folder, such as 1-data and 4-train/full
     data: dict[str, Any]
     base: dict[str, Any]
@@ -37,8 +38,8 @@ class Facts:
 
     @property
     def name(self) -> str:
-        """The run folder's name, which identifies the run."""
-        return self.folder.resolve().name
+        """The run's id where it is finished, else its folder's name."""
+        return str(self.whole.get("run") or self.folder.resolve().name)
 
     @property
     def subjects(self) -> list[str]:
@@ -91,6 +92,7 @@ def read_run(run: Path) -> Facts:
         folder=run,
         recipe=recipe,
         recipe_text=text,
+        whole=_json(run / "manifest.json", {}),
         manifests={
             path.parent.relative_to(run).as_posix(): read_json(path)
             for path in sorted([*run.glob("[1-7]-*/manifest.json"), *run.glob("4-train/*/manifest.json")])

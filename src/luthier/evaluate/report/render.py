@@ -65,7 +65,6 @@ def story_of(facts: Facts) -> dict[str, Any]:
         "tiles": story.tiles(facts),
         "remarks": story.remarks(facts),
         "warnings": story.warnings(facts),
-        "recipe_path": "recipe.yaml",
         "recipe": facts.recipe_text,
         "versions": list(newest["versions"].items()) if newest else [],
         "missing": listed(list(ledger.missing(facts))) if ledger.missing(facts) else "",

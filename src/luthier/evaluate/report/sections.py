@@ -111,7 +111,7 @@ def _comparison(facts: Facts, c: dict[str, Any], reach: float) -> dict[str, Any]
         f"{c['a']} minus {c['b']}",
         colour(facts, c["a"]),
         zero=True,
-        width=180,
+        width=150,
     )
     return {
         "a": c["a"],

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from luthier.evaluate.report.read import BASELINES, Facts
 from luthier.evaluate.report.words import (
+    CALLED,
     KNOWN,
     MEANING,
     also,
@@ -24,7 +26,7 @@ FEW_TEST_ROWS = 100
 
 def done(facts: Facts) -> str:
     """What was done, in one sentence."""
-    base = facts.recipe["model"]["base"]
+    base = plain_name(facts.recipe["model"]["base"])
     size = facts.base.get("parameters")
     grown = f" ({short(size)} parameters)" if size else ""
     rows = split_rows(facts, "train")
@@ -36,6 +38,11 @@ def done(facts: Facts) -> str:
     tested = test_rows(facts)
     proof = f", then tested on {tested:,} rows that it had never seen" if tested else "; it has not been tested yet"
     return f"{base}{grown} was fine-tuned{learnt}{ways}{proof}."
+
+
+def plain_name(source: str) -> str:
+    """A base or a source as people call it: of a path only its last part, so that no folder of a machine is told."""
+    return Path(source).name if source.startswith(("/", ".", "~")) or Path(source).suffix else source
 
 
 def test_rows(facts: Facts) -> int:
@@ -78,21 +85,17 @@ def headline(facts: Facts) -> dict[str, Any] | None:
 
 
 def _title(outcomes: dict[str, bool | None]) -> str:
-    """What follows the best variant's name in the report's title."""
-    called = {
-        "base": "the model it started from",
-        "few-shot": "that model shown examples",
-        "lead": "the first sentences",
-    }
+    """What follows the best variant's name in the report's title; short, so that the sentences below can be exact."""
     if not outcomes:
         return "is the best variant."
-    won = [called[name] for name, result in outcomes.items() if result is True]
-    not_won = [called[name] for name, result in outcomes.items() if result is not True]
-    if not not_won:
-        return f"is the best variant, and better than {won[0]}."
-    if won:
-        return f"is the best variant, better than {listed(won)}, but not shown to beat {listed(not_won)}."
-    return f"is the best variant, but not shown to be better than {listed(not_won)}."
+    first, *_ = outcomes
+    called = {"base": "the model it started from"}.get(first, CALLED[first])
+    if outcomes[first] is None:
+        return f"is the best variant, but not shown to be better than {called}."
+    if outcomes[first] is False:
+        return f"is the best variant, but worse than {called}."
+    missed = [name for name, result in outcomes.items() if result is not True]
+    return f"is the best variant, better than {called}{f', but not than {listed(missed)}' if missed else ''}."
 
 
 def outcome(facts: Facts, a: str, b: str, metric: str) -> bool | None:

@@ -45,7 +45,9 @@ def short(value: float) -> str:
     size = abs(value)
     if size >= 1e6:
         return f"{value / 1e6:.3g}M"
-    return f"{value / 1e3:.3g}k" if size >= 1e4 else f"{value:.4g}"
+    if size >= 1e4:
+        return f"{value / 1e3:.3g}k"
+    return f"{value:,.0f}" if size >= 1e3 else f"{value:.4g}"
 
 
 def seconds(value: float | None) -> str:
@@ -129,4 +131,4 @@ def also(comparison: Mapping[str, Any], higher_is_better: bool) -> str:
     if outcome is None:
         return f"Not shown to differ from {other}."
     span = f"{signed(comparison['low'])} to {signed(comparison['high'])}"
-    return f"{'Better' if outcome else 'Worse'} than {other}, too: {span}."
+    return f"{'Better' if outcome else 'Worse'} than {other}: {span}."
