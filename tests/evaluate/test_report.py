@@ -139,6 +139,24 @@ def test_a_best_variant_that_loses_to_a_baseline_is_said_to(tmp_path: Path) -> N
     assert "Worse than the input's first sentences: −0.300 to −0.100." in text
 
 
+def test_a_checkpoint_of_step_0_and_skipped_steps_are_warned_of(tmp_path: Path) -> None:
+    run = build_run(tmp_path / "run", upto=4)
+    path = run / "4-train" / "lora" / "result.json"
+    write_json(path, {**read_json(path), "best_step": 0, "skipped_steps": [3]})
+    text = Page(write_report(run).read_text()).text
+    assert "lora is the untrained model" in text and "not a number: 3" in text
+
+
+def test_near_duplicates_that_were_not_looked_for_are_not_counted(tmp_path: Path) -> None:
+    run = build_run(tmp_path / "run", upto=1)
+    path = run / "1-data" / "card.json"
+    body = read_json(path)
+    body["near_duplicates"]["rows"] = body["leaks"]["near"] = None
+    write_json(path, body)
+    text = Page(write_report(run).read_text()).text
+    assert "Near-duplicates" not in text and "0 exact" in text
+
+
 def test_a_run_of_losses_alone_has_no_answers(tmp_path: Path) -> None:
     run = build_run(tmp_path / "run", rows=9)
     evaluated = run / "5-evaluate"

@@ -42,7 +42,7 @@ data:
 plan: {preflight: warn}
 train:
   epochs: 1
-  tokens_per_step: 512
+  tokens_per_step: 256
   micro_tokens: 512
   learning_rate: 1e-2
   precision: fp32
@@ -135,7 +135,7 @@ CASES: dict[str, Case] = {
     "seed": Case("seed=8", "data", lambda seen: seen.rows("test")),
     "model.base": Case("model.base=other", "model", lambda seen: seen.base["weights"]),
     "model.revision": Case("model.revision=v2", "data", lambda seen: seen.error, ["model.base=nobody/nothing"]),
-    "model.context": Case("model.context=64", "data", lambda seen: seen.counts["removed"]),
+    "model.context": Case("model.context=48", "data", lambda seen: seen.counts["removed"]),
     "model.add_tokens": Case("model.add_tokens=['<new>']", "model", lambda seen: seen.base["vocab_size"]),
     "data.sources.<name>.source": Case("data.sources.b.source=few.jsonl", "data", lambda seen: seen.counts["in"]),
     "data.sources.<name>.rows": Case("data.sources.b.rows=4", "data", lambda seen: seen.counts["kept"]),

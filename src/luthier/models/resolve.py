@@ -9,6 +9,7 @@ from typing import Any
 
 from luthier.core.errors import UserError, did_you_mean
 from luthier.core.files import read_json
+from luthier.core.paths import expand
 from luthier.models.hub import SMALL, fetch
 from luthier.recipe.schema import Model
 
@@ -64,19 +65,19 @@ def resolve(section: Model) -> Resolved:
 
 def _locate(section: Model) -> tuple[Path, str | None]:
     """The folder with the base's files, and its commit where it comes from the hub."""
-    base = section.base
+    base = expand(section.base)
     kind, separator, name = base.partition(":")
     if separator and kind in ("builtin", "blank"):
         known = sorted(path.parent.name for path in BUILTIN.glob("*/config.json"))
         if name not in known:
             raise UserError(f"model.base: no builtin model is called '{name}': {did_you_mean(name, known)}")
         return BUILTIN / name, None
-    folder = Path(base).expanduser()
+    folder = Path(base)
     if folder.is_dir():
         return folder, None
     if folder.is_file():
         raise UserError(f"model.base: {base} is a file: give the folder that holds config.json and the weights")
-    if folder.is_absolute() or base.startswith((".", "~")) or base.count("/") > 1:
+    if folder.is_absolute() or base.startswith(".") or base.count("/") > 1:
         raise UserError(f"model.base: there is no folder {base}: write a folder, a hub id or builtin:t5")
     found = fetch(base, section.revision, SMALL)
     return found, found.name

@@ -112,9 +112,7 @@ def give_and_take(c: Choices) -> str:
     a, b = c.number(5, 40), c.number(2, 30)
     total = a + b
     less = c.number(2, total - 2)
-    text = c.pick(
-        (f"{name} has {a} {thing} and gets {b} more.", f"{name} buys {a} {thing} and then finds {b} more.")
-    )
+    text = c.pick((f"{name} has {a} {thing} and gets {b} more.", f"{name} buys {a} {thing} and then finds {b} more."))
     if c.maybe():
         return f"{text} How many {thing} does {he} have now? {a} + {b} = {total}. {name} has {total} {thing}."
     away = c.pick(("gives away", "sells", "loses"))

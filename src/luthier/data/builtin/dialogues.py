@@ -208,9 +208,7 @@ def _words(turns: list[Turn]) -> int:
 
 def _exchange(draw: Draw, file: str, key: str, opened_by: str = "PQ", closed_by: str = "PQ") -> list[Turn]:
     """One shared exchange of that key that is opened and closed by the right person."""
-    fitting = [
-        lines for lines in _exchanges(file)[key] if lines[0][0] in opened_by and lines[-1][0] in closed_by
-    ]
+    fitting = [lines for lines in _exchanges(file)[key] if lines[0][0] in opened_by and lines[-1][0] in closed_by]
     return _speak(draw, draw.choices.pick(fitting))
 
 

@@ -11,9 +11,7 @@ def _table(name: str) -> list[list[str]]:
     lines = read("french")
     start = lines.index(f"# {name}") + 1
     stop = next((i for i in range(start, len(lines)) if lines[i].startswith("#")), len(lines))
-    return [
-        [cell.strip() for cell in row.split(",")] for line in lines[start:stop] for row in line.split(";")
-    ]
+    return [[cell.strip() for cell in row.split(",")] for line in lines[start:stop] for row in line.split(";")]
 
 
 NOUNS, ADJECTIVES, VERBS = _table("nouns"), _table("adjectives"), _table("verbs")

@@ -154,9 +154,7 @@ def shared() -> Shared:
     return Shared(values, phrases)
 
 
-_ARTICLE = re.compile(
-    r"\b([Aa]) (?=[aeiouAEIO8]|11\b|18\b|hour|honest|Hungar)(?!uni|use|usu|eu|one|once|Uni|Eu)"
-)
+_ARTICLE = re.compile(r"\b([Aa]) (?=[aeiouAEIO8]|11\b|18\b|hour|honest|Hungar)(?!uni|use|usu|eu|one|once|Uni|Eu)")
 _PREPOSITION = re.compile(r"\b([Uu]ntil|[Ff]or|[Bb]y|[Bb]efore|[Ff]rom|[Tt]han) on (?=[A-Z])")
 _SENTENCE = re.compile(r"((?:^|[.!?] |[.]\" |#: )\"?|[,:] \")([a-z])", re.MULTILINE)
 

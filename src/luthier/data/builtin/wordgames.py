@@ -11,9 +11,7 @@ def _table(name: str) -> list[list[str]]:
     lines = read("words")
     start = lines.index(f"# {name}") + 1
     stop = next((i for i in range(start, len(lines)) if lines[i].startswith("#")), len(lines))
-    return [
-        [word.strip() for word in group.split(",")] for line in lines[start:stop] for group in line.split(";")
-    ]
+    return [[word.strip() for word in group.split(",")] for line in lines[start:stop] for group in line.split(";")]
 
 
 PLURALS, OPPOSITES, RHYMES = _table("plurals"), _table("opposites"), _table("rhymes")

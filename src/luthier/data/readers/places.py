@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from luthier.core.errors import UserError, did_you_mean
 from luthier.core.files import sha256
+from luthier.core.paths import expand
 from luthier.core.records import Origin
 from luthier.data.readers import libraries
 from luthier.data.readers.csv_rows import read_csv
@@ -26,7 +25,6 @@ FORMATS: dict[str, Callable[[Path], Iterator[Found]]] = {
     ".txt": read_text,
     ".parquet": libraries.read_parquet,
 }
-_VARIABLE = re.compile(r"\$\{(\w+)\}|\$(\w+)")
 
 
 def read(name: str, source: str, seed: int, count: int | None = None) -> Iterator[Row | BadRow]:
@@ -79,21 +77,6 @@ def digests(source: str, seed: int, count: int | None = None) -> dict[str, str]:
 def start_rows(source: str, count: int | None) -> int | None:
     """How many rows a source is asked for: a builtin makes that many, elsewhere None means all."""
     return BUILTIN_ROWS if count is None and source.startswith(BUILTIN) else count
-
-
-def expand(source: str) -> str:
-    """The source with `~` and environment variables put in."""
-
-    def value(match: re.Match[str]) -> str:
-        variable = match[1] or match[2]
-        if variable not in os.environ:
-            raise UserError(
-                f"the source '{source}' needs the environment variable {variable}, which is not set: "
-                f"export {variable}=/path/to/the/folder"
-            )
-        return os.environ[variable]
-
-    return os.path.expanduser(_VARIABLE.sub(value, source))
 
 
 def _builtin(place: str, seed: int, count: int | None) -> Iterator[Found]:

@@ -183,5 +183,16 @@ def warnings(facts: Facts) -> list[str]:
     for name, curve in facts.curves.items():
         if curve["verdict"] in ("unstable", "overfitting"):
             found.append(f"{name} is {curve['verdict']}: {curve['rule']}.")
+    for name, result in facts.results.items():
+        found += _training_warnings(name, result)
     found += [str(text) for text in facts.summary.get("notes", [])]
+    return found
+
+
+def _training_warnings(name: str, result: dict[str, Any]) -> list[str]:
+    found = []
+    if result.get("steps") and result.get("best_step") == 0:
+        found.append(f"{name} is the untrained model: no validation after step 0 was better by train.select.")
+    if skipped := result.get("skipped_steps"):
+        found.append(f"{name} left out steps whose loss was not a number: {listed([str(step) for step in skipped])}.")
     return found
