@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.toy_models import FAMILIES, VOCABULARY, toy_model
 
 from luthier.generation.generate import generate
 from luthier.methods import METHODS
 from luthier.models.packing import adopt
+from tests.toy_models import FAMILIES, VOCABULARY, toy_model
 
 LENGTHS = (3, 9, 1, 17, 9, 5, 30)
 NEW = 12

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.toy_models import FAMILIES, batch, toy_model, train
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from luthier.core.errors import UserError
 from luthier.methods.full import Full, load, prepare, save
+from tests.toy_models import FAMILIES, batch, toy_model, train
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -9,13 +9,13 @@ import peft
 import pytest
 import torch
 from pydantic import ValidationError
-from tests.toy_models import FAMILIES, batch, logits, toy_model, train
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from luthier.core.errors import UserError
 from luthier.core.files import read_json, sha256
 from luthier.methods.lora import Lora, load, prepare, save
+from tests.toy_models import FAMILIES, batch, logits, toy_model, train
 
 
 @pytest.mark.parametrize("family", FAMILIES)

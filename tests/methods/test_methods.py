@@ -7,10 +7,10 @@ import copy
 import pytest
 import torch
 from pydantic import ValidationError
-from tests.toy_models import FAMILIES, batch, logits, toy_model, train
 
 from luthier.core.errors import UserError
 from luthier.methods import METHODS
+from tests.toy_models import FAMILIES, batch, logits, toy_model, train
 
 LEARNING_RATE = {"full": 3e-3, "lora": 1e-2, "prompt": 1e-1}
 MARGIN = {"full": 0.5, "lora": 0.35, "prompt": 0.1}  # share of the loss gone after 40 steps

@@ -6,10 +6,10 @@ import peft
 import pytest
 import torch
 from pydantic import ValidationError
-from tests.toy_models import FAMILIES, VOCABULARY, batch, logits, toy_model, train
 
 from luthier.core.errors import UserError
 from luthier.methods.prompt import Prompt, load, prepare, save
+from tests.toy_models import FAMILIES, VOCABULARY, batch, logits, toy_model, train
 
 
 @pytest.mark.parametrize("family", FAMILIES)

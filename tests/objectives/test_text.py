@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from luthier.core.shards import Example
+from luthier.core.errors import UserError
+from luthier.core.shards import IGNORED, Example
 from luthier.objectives.contract import Vocabulary
 from luthier.objectives.text import TextConfig, corrupt, noise_mask, split_spans
 
@@ -73,9 +74,16 @@ def test_positions_are_hidden_about_equally_often():
     assert share.min() > 0.15 - 0.04 and share.max() < 0.15 + 0.04
 
 
-def test_decoder_only_models_read_the_text_as_it_is():
-    original = example(20)
-    assert corrupt(original, TextConfig(), Vocabulary(STOP, False), np.random.default_rng(0)) is original
+def test_decoder_only_models_are_trained_on_every_token():
+    row = Example(np.array([5, 6, 7, STOP]), np.array([IGNORED, IGNORED, 7, STOP]), 3)
+    read = corrupt(row, TextConfig(), Vocabulary(STOP, False), np.random.default_rng(0))
+    assert read.labels.tolist() == read.input_ids.tolist() == [5, 6, 7, STOP]
+
+
+def test_an_answer_is_refused_rather_than_lost():
+    row = Example(np.array([5, 6, STOP]), np.array([7, STOP]), 3)
+    with pytest.raises(UserError, match=r"data\.layout"):
+        corrupt(row, TextConfig(), VOCABULARY, np.random.default_rng(0))
 
 
 @pytest.mark.parametrize("length", [0, 1])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rich.markup import escape
+from rich.table import Table
 
 from luthier.cli.scores import console
 
@@ -15,9 +16,10 @@ def show_checks(document: dict[str, Any]) -> None:
     """Every check of the preflight with what it found."""
     page = console()
     page.print()
-    width = max((len(entry["check"]) for entry in document["preflight"]), default=0)
+    table = Table.grid(padding=(0, 2, 0, 0))
     for entry in document["preflight"]:
-        page.print(f"  {MARKS[entry['status']]} {entry['check']:<{width}}  [dim]{escape(entry['detail'])}[/]")
+        table.add_row(f"  {MARKS[entry['status']]} {entry['check']}", f"[dim]{escape(entry['detail'])}[/]")
+    page.print(table)
 
 
 def show_plan(document: dict[str, Any]) -> None:

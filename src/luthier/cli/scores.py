@@ -60,12 +60,14 @@ def _figure(value: float | None) -> str:
 
 def verdicts(document: dict[str, Any]) -> list[str]:
     """What the best variant beats, one line each, with the interval of the difference."""
+    from luthier.metrics import METRICS
+
     lines = []
     for found in document["comparisons"]:
         if found["a"] != document["best"] or found["metric"] != document.get("select", found["metric"]):
             continue
-        sure = found["low"] > 0 or found["high"] < 0
-        mark = "[green]✓[/]" if sure else "[yellow]?[/]"
+        better = (found["low"] > 0, found["high"] < 0)[:: 1 if METRICS[found["metric"]].higher_is_better else -1]
+        mark = "[green]✓[/]" if better[0] else "[red]✗[/]" if better[1] else "[yellow]?[/]"
         words = f"{found['difference']:+.3f} [dim]({found['low']:+.3f} to {found['high']:+.3f})[/]"
         lines.append(f"{mark} {escape(found['a'])} against {escape(found['b'])}: {found['metric']} {words}")
     return lines

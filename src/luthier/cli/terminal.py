@@ -26,12 +26,12 @@ class _Terminal(logging.Handler):
             self._end(values, event == "stage.skipped")
         elif record.levelno >= logging.WARNING:
             self._say(f"  [yellow]![/] {escape(record.getMessage())}")
-        elif record.getMessage() and self.console.is_terminal and not event.endswith(".done"):
+        elif record.getMessage() and self.console.is_terminal and not _on_the_stage_line(event):
             self._say(f"    [dim]{escape(record.getMessage())}[/]")
 
     def _begin(self, stage: str) -> None:
         if self.console.is_terminal:
-            self.console.print(f"  [dim]·[/] {escape(stage)} ...", end="\r")
+            self.console.print(f"  [dim]·[/] {escape(stage)} ...", end="\r", highlight=False)
 
     def _end(self, values: dict, skipped: bool) -> None:
         from luthier.pipeline.headline import span
@@ -44,6 +44,11 @@ class _Terminal(logging.Handler):
         if self.console.is_terminal:
             self.console.print(" " * (self.console.width - 1), end="\r")
         self.console.print(text, highlight=False, soft_wrap=True)
+
+
+def _on_the_stage_line(event: str) -> bool:
+    """Whether the stage's own line says the same a moment later."""
+    return event.endswith(".done") or event in ("plan.preflight", "plan.estimate")
 
 
 @contextmanager

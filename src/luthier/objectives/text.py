@@ -7,9 +7,12 @@ followed by the tokens it stands for. Spans are drawn anew each time an example 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from luthier.core.errors import UserError
 from luthier.core.shards import Example
 from luthier.objectives.contract import Objective, Vocabulary
 from luthier.objectives.tokens import token_counts, token_loss
@@ -27,9 +30,11 @@ class TextConfig(BaseModel):
 
 
 def corrupt(example: Example, config: TextConfig, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
-    """The example with spans of its input moved into the labels; unchanged for decoder-only models."""
+    """The example with spans of its input moved into the labels; for decoder-only models, every token labelled."""
     if not vocabulary.encoder_decoder:
-        return example
+        return replace(example, labels=example.input_ids)
+    if len(example.labels):
+        raise UserError("objective text on an encoder-decoder hides spans of running text: set data.layout to text")
     tokens = example.input_ids
     if len(tokens) and tokens[-1] == vocabulary.stop:
         tokens = tokens[:-1]

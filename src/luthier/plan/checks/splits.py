@@ -12,7 +12,8 @@ from luthier.plan.near import Pair, similar
 from luthier.plan.subject import Subject
 
 COMPARED = 20_000  # rows of a split that are compared at most, spread evenly
-TOLERATED = 0.01  # share of held-out rows with a near twin, or of rows with odd letters, from which it is an error
+TWINS = 0.10  # share of held-out rows with a near twin above which it is an error: some are in most public data
+GARBLED = 0.01  # share of rows with odd letters above which it is an error
 
 # UTF-8 read as Latin-1 or Windows-1252: the first byte of a character shows as one of these, the next after it
 MOJIBAKE = re.compile(r"Ã[\u0080-\u00bf‰ŠŒŽœžŸ€š]|Â[\u0080-\u00bf]|â€[\u0080-\u00bf™œ“”¦¢˜š]|â‚¬|ðŸ|ï¿½|ï»¿")
@@ -55,7 +56,7 @@ def near_leak(subject: Subject) -> Finding:
         f"{subject.data.similarity:g} or more): {some(twins)}; remove them (data.near_duplicates: remove), or split "
         "by a column that keeps them together (data.split.by)"
     )
-    return error(text) if len(held_out) > TOLERATED * total else warning(text)
+    return error(text) if len(held_out) > TWINS * total else warning(text)
 
 
 def _spread(records: Sequence[Record]) -> Sequence[Record]:
@@ -80,7 +81,7 @@ def wrong_encoding(subject: Subject) -> Finding:
     if not wrong:
         return ok(f"the text of {total} rows reads as it was written")
     text = f"{len(wrong)} of {total} rows hold letters of a wrong encoding: {some(wrong)}; save the file as UTF-8"
-    return error(text) if len(wrong) > TOLERATED * total else warning(text)
+    return error(text) if len(wrong) > GARBLED * total else warning(text)
 
 
 def _odd_letters(text: str) -> str:
