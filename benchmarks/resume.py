@@ -11,9 +11,9 @@ import time
 from pathlib import Path
 
 import torch
-from tests.faults import kill
 
 from luthier.core.files import write_json
+from tests.faults import kill
 
 
 def main(count: int = 20, seed: int = 0) -> None:

@@ -31,11 +31,11 @@ tags: [luthier, t5, synthetic]
 # builtin:{name}
 
 A T5 (gated GELU, width {width}, {layers} + {layers} layers, {parameters:,} parameters, vocabulary {vocabulary:,})
-that Luthier pretrained from random weights by its own `train`, objective `text` (span corruption, 15 % in spans of 3), on
-text written by its own seeded generator, version {version}: two-person dialogues and their summaries, short stories,
-sums and word problems, general knowledge and history, word games, everyday situations and manners, a little
-English-French. It holds no text by anybody else. The dialogue families of `builtin:dialogues-test` occur in no
-training text.
+that Luthier pretrained from random weights by its own `train`, objective `text` (span corruption, 15 % in spans
+of 3), on text written by its own seeded generator, version {version}: two-person dialogues and their summaries,
+short stories, sums and word problems, general knowledge and history, word games, everyday situations and manners,
+a little English-French. It holds no text by anybody else. The dialogue families of `builtin:dialogues-test` occur
+in no training text.
 
 It is a base: it fills in hidden spans and has been taught no task. It is made for tests, demonstrations and teaching;
 its knowledge is that of the generator's word lists.

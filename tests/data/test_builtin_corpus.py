@@ -126,10 +126,7 @@ def test_word_tables() -> None:
 
 def test_alphabetical_order_is_right() -> None:
     lists = [
-        found
-        for row in SAMPLE
-        if row["kind"] == "words"
-        for found in re.findall(r"Answer: (.+)\.", row["text"])
+        found for row in SAMPLE if row["kind"] == "words" for found in re.findall(r"Answer: (.+)\.", row["text"])
     ]
     assert len(lists) > 300
     for found in lists:

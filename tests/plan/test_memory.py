@@ -62,5 +62,5 @@ def test_an_encoder_decoder_has_two_stacks_and_keeps_its_scores():
     assert stacks_of(toy_model("t5").config, batch) == (Stack(2, 10, 50), Stack(2, 8, 72))
 
 
-def test_the_prediction_lies_a_tenth_and_some_slack_above_the_probe():
-    assert predicted_bytes(1000 * 2**20) == 1100 * 2**20 + SLACK
+def test_the_prediction_lies_12_percent_and_some_slack_above_the_probe():
+    assert predicted_bytes(1000 * 2**20) == 1120 * 2**20 + SLACK

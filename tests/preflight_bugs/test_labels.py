@@ -123,6 +123,13 @@ def test_prompts_cut_from_the_left_are_no_bug(tmp_path):
         assert alarms(built.subject()) == {}
 
 
+def test_conversations_cut_from_the_left_keep_their_last_answer(tmp_path):
+    """All turns are trained; of a long conversation the first ones are cut off."""
+    built = house(tmp_path, "chat", model={"context": 40}, data={"too_long": "truncate", "train_on": "assistant"})
+    assert built.job().shard.input_lengths.min() == 40
+    assert alarms(built.subject()) == {"system-prompt-lost": "warning"}
+
+
 def test_empty_answers_in_the_rows(tmp_path):
     """A column that is empty, rendered as it stands: a stop token and nothing else."""
     built = house(tmp_path, "plain")

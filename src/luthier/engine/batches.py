@@ -33,8 +33,8 @@ class Layout:
 def layout_of(base: Base, prefix: tuple[int, ...] = ()) -> Layout:
     """The layout of a loaded base."""
     start = base.model.config.decoder_start_token_id if base.encoder_decoder else 0
-    pad = base.tokenizer.pad_token_id
-    return Layout(base.encoder_decoder, base.packed, 0 if pad is None else pad, start, prefix)
+    pad = base.tokenizer.pad_token_id  # what stands there is never looked at: padding is masked by position
+    return Layout(base.encoder_decoder, base.packed, pad if isinstance(pad, int) else 0, start, prefix)
 
 
 def vocabulary_of(base: Base, stop: int) -> Vocabulary:

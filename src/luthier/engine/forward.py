@@ -24,7 +24,7 @@ def forward(model: PreTrainedModel, batch: Batch) -> Outputs:
     """Logits (N, V) at the labelled positions of the batch; call it, and the backward pass, within `boundaries`."""
     with _only_rows(model, batch.where):
         logits: Tensor = model(**batch.inputs, use_cache=False).logits
-    return Outputs(logits.reshape(len(batch.where), -1))
+    return Outputs(logits.flatten(0, -2))
 
 
 @contextmanager
@@ -39,7 +39,9 @@ def _only_rows(model: PreTrainedModel, where: Tensor) -> Iterator[None]:
         hidden = args[0]
         return (hidden.reshape(1, -1, hidden.shape[-1]).index_select(1, where),)
 
-    handle = model.get_output_embeddings().register_forward_pre_hook(select)
+    output_layer = model.get_output_embeddings()
+    assert isinstance(output_layer, nn.Module)
+    handle = output_layer.register_forward_pre_hook(select)
     try:
         yield
     finally:

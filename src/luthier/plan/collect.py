@@ -19,7 +19,7 @@ from luthier.plan.rows import unpack
 from luthier.plan.subject import Likelihoods, Row, Subject
 from luthier.recipe.schema import Data, Model
 
-ROWS = 2048  # training rows that are looked at token by token, at most (and the rest of their last step)
+ROWS = 1024  # training rows that are looked at token by token, at most (and the rest of their last step)
 COMPARED_ROWS, COMPARED_TOKENS = 8, 2048  # rows whose loss is measured in company and alone
 SPLITS = ("train", "validation", "test")
 
@@ -36,6 +36,7 @@ def collect(job: Job, model: Model, data: Data, folder: Path, untrained: tuple[s
         context=job.base.context,
         data=data,
         added=model.add_tokens,
+        absent=absent_tokens(job, model.add_tokens),
         rewritten=is_rewritten(job),
         rows=rows_of(job, batches, splits["train"]),
         splits=splits,
@@ -66,6 +67,13 @@ def chosen_steps(job: Job) -> list[int]:
     spread = np.unique(np.linspace(0, len(first) - 1, count).round().astype(int)).tolist()
     longest = max(first, key=lambda place: job.lengths[job.steps[place][1]].max())
     return sorted({*spread, longest})
+
+
+def absent_tokens(job: Job, tokens: Sequence[str]) -> tuple[str, ...]:
+    """The tokens that stand in no row of the training shard."""
+    known = job.base.tokenizer.get_vocab()
+    arrays = (job.shard.input_ids, job.shard.labels)
+    return tuple(token for token in tokens if not any((array == known[token]).any() for array in arrays))
 
 
 def is_rewritten(job: Job) -> bool:

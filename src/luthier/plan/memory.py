@@ -23,7 +23,7 @@ from typing import Any
 from luthier.objectives.contract import Batch
 
 FLOAT = 4
-SHARE = 0.10  # what a run may hold above the probe's peak: fragments of the allocator, batches of other lengths
+SHARE = 0.12  # what a run may hold above the probe's peak: fragments of the allocator, batches of other lengths
 SLACK = 32 * 2**20  # and what does not grow with the model: the journal, the optimiser's code, progress bars
 
 

@@ -21,7 +21,7 @@ from luthier.objectives.contract import Batch
 from luthier.plan.cost import Rates
 from luthier.plan.memory import Shape, activation_bytes, shape_of, shapes_bytes, stacks_of, weight_bytes
 
-MICRO = 2  # micro-batches of a step in the probe: the second meets the gradients of the first
+MICRO = 4  # micro-batches of a step in the probe, at most: the second meets the gradients of the first, and so on
 TIMED = 2  # steps of the usual kind that are timed
 ANSWERED = 32  # prompts answered for the measurement
 NEW = 8  # new tokens of each
@@ -73,7 +73,7 @@ def _shape(job: Job) -> Shape:
 
 
 def largest_batches(job: Job, shape: Shape) -> list[Batch]:
-    """The micro-batch that by the formula takes most memory, and one more of its step where it has several."""
+    """The micro-batch that by the formula takes most memory, and some more of its step where it has several."""
     sizes = [(job.lengths[rows].max(), job.lengths[rows].sum()) for _, rows in job.steps]
     candidates = {max(range(len(sizes)), key=lambda place: sizes[place][kind]) for kind in (0, 1)}
 
@@ -93,14 +93,14 @@ def _step(job: Job, batches: Sequence[Batch]) -> None:
 def _step_seconds(job: Job) -> tuple[float, float]:
     """Seconds per token, and seconds per update, of usual steps: those in the middle by their number of tokens.
 
-    Of each, the micro-batches in the middle by their length: a step of a large model takes long.
+    Of each, at most four micro-batches, from long rows to short ones: a step of a large model takes long.
     """
     order = np.argsort([job.lengths[rows].sum() for _, rows in job.steps], kind="stable")
     middle = order[len(order) // 2 :][:TIMED]
     computing, updating, tokens = 0.0, 0.0, 0
     for place in middle:
         batches = draw(job, int(place), job.settings.micro_tokens)
-        some = batches[(len(batches) - 1) // 2 :][:MICRO]
+        some = [batches[i] for i in np.unique(np.linspace(0, len(batches) - 1, MICRO).round().astype(int))]
         watch = Stopwatch()
         tokens += gradients(job.computation, some, job.settings.clip).tokens
         _wait(job)

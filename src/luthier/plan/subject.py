@@ -50,7 +50,8 @@ class Subject:
 
     `rendered` is the fingerprint of the template that the data stage rendered with; `template` is the one of now.
     `rewritten` says that the objective makes its own examples (span corruption), so that answers do not stand in them
-    as such. `untrained` are the variants that would leave the embeddings of added tokens as they are.
+    as such. Of the `added` tokens, `absent` are those that stand in no training row; `untrained` are the variants
+    that would leave their embeddings as they are.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -60,6 +61,7 @@ class Subject:
     context: int
     data: Data
     added: tuple[str, ...]
+    absent: tuple[str, ...]
     rewritten: bool
     rows: Sequence[Row]
     splits: Mapping[str, Sequence[Record]]

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from luthier.core.errors import UserError
 from luthier.core.events import emit, warn
-from luthier.core.files import new_folder, read_json, sha256, write_json
+from luthier.core.files import digest, new_folder, read_json, sha256, write_json
 from luthier.engine.job import Job
 from luthier.train.state import State
 
@@ -46,7 +46,7 @@ def save(folder: Path, job: Job, state: State) -> None:
             "chosen": chosen(job),
             "sha256": {name: sha256(new / name) for name in (WEIGHTS, OPTIMIZER, GENERATORS)},
         }
-        write_json(new / STATE, body)
+        write_json(new / STATE, {**body, "digest": digest(body)})
     for old in steps(folder)[:-KEPT]:
         shutil.rmtree(folder / old)
 
@@ -60,15 +60,16 @@ def resume(folder: Path, job: Job) -> State | None:
     """Put the newest sound checkpoint into the job and return where it stood; None where there is none."""
     for name in reversed(steps(folder)):
         checkpoint = folder / name
-        if damaged := _damaged_files(checkpoint):
+        body = _sound_body(checkpoint)
+        damaged = [STATE] if body is None else _damaged_files(checkpoint, body["sha256"])
+        if body is None or damaged:
             warn(
                 "train.checkpoint",
                 f"checkpoint {checkpoint} is damaged ({', '.join(damaged)}): taking the one before",
             )
             continue
-        body = read_json(checkpoint / STATE)
-        _restore_choices(job, body["chosen"])
         restore_weights(checkpoint, job)
+        _restore_choices(job, body["chosen"])
         _restore_optimizer(checkpoint, job)
         _restore_generators(checkpoint, body)
         emit("train.resume", f"resumed at step {body['state']['step']}", step=body["state"]["step"])
@@ -91,7 +92,7 @@ def restore_weights(checkpoint: Path, job: Job) -> None:
     """Copy a checkpoint's weights into the model."""
     saved = load_file(checkpoint / WEIGHTS)
     parameters = job.computation.trainable.parameters
-    if saved.keys() != parameters.keys():
+    if {n: t.shape for n, t in saved.items()} != {n: p.shape for n, p in parameters.items()}:
         raise UserError(f"{checkpoint} was written for another method or model: delete it to train from the start")
     with torch.no_grad():
         for name, parameter in parameters.items():
@@ -119,8 +120,16 @@ def _restore_choices(job: Job, before: dict[str, Any]) -> None:
         warn("train.resume", f"the resumed run will not be bit-identical: {what}")
 
 
-def _damaged_files(checkpoint: Path) -> list[str]:
-    expected = read_json(checkpoint / STATE)["sha256"]
+def _sound_body(checkpoint: Path) -> dict[str, Any] | None:
+    """What the state's file says; None where it is not what was written."""
+    try:
+        body = read_json(checkpoint / STATE)
+    except ValueError:  # neither JSON nor even UTF-8
+        return None
+    return body if isinstance(body, dict) and body.pop("digest", None) == digest(body) else None
+
+
+def _damaged_files(checkpoint: Path, expected: dict[str, str]) -> list[str]:
     return [n for n, total in expected.items() if not (checkpoint / n).exists() or sha256(checkpoint / n) != total]
 
 
@@ -137,8 +146,7 @@ def _restore_optimizer(checkpoint: Path, job: Job) -> None:
     parameters = job.computation.trainable.parameters
     for key, tensor in load_file(checkpoint / OPTIMIZER).items():
         name, what = key.rsplit("/", 1)
-        device = "cpu" if what == "step" else parameters[name].device
-        job.optimizer.state[parameters[name]][what] = tensor.to(device)
+        job.optimizer.state[parameters[name]][what] = tensor.to(parameters[name].device)
 
 
 def _generator_tensors() -> dict[str, Tensor]:

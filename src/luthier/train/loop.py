@@ -83,9 +83,11 @@ def validation_steps(total: int, share: float) -> set[int]:
 
 
 def validate(job: Job, state: State, around: Surroundings) -> None:
-    """Measure on the validation rows, keep the best weights, and count how long ago the best was."""
+    """Measure on the validation rows, if there are any, keep the best weights, count how long ago the best was."""
     start = time.monotonic()
     metrics = around.validate()
+    if not metrics:
+        return
     value = metrics[job.settings.select]
     better = state.improves(value, around.higher_is_better)
     if better:

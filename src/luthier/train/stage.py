@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from luthier.core.artefacts import Artefacts
+from luthier.core.errors import UserError
 from luthier.core.events import emit
 from luthier.core.files import new_folder, read_json, write_json
 from luthier.core.records import from_json
@@ -67,13 +68,15 @@ def train_from_checkpoint(section: TrainSection, inputs: Artefacts, out: Path, j
 def validator(
     section: TrainSection, inputs: Artefacts, job: Job, evaluate: Evaluate
 ) -> Callable[[], dict[str, float]]:
-    """What measures the model on the validation rows: always the loss, and the metric that selects."""
+    """What measures the model on the validation rows: the loss, and the metric that selects; nothing without rows."""
     shard = Shard(inputs["data"] / "validation")
     examples = held_out(job, shard)
     trainable, select = job.computation.trainable, section.training.select
     records = [] if select == LOSS else [from_json(body) for body in shard.records()]
 
     def validate() -> dict[str, float]:
+        if select == LOSS and not examples:
+            return {}
         metrics = {LOSS: score(trainable, examples, job.layout, job.settings.micro_tokens, "validating").mean}
         if select != LOSS:
             metrics |= evaluate(trainable, job.base, job.template, records, (select,), section.max_new_tokens)
@@ -84,7 +87,7 @@ def validator(
 
 def finish(out: Path, job: Job, state: State, peak: int) -> None:
     """Save the best weights in the method's format and write down what happened."""
-    checkpoint.restore_weights(out / "checkpoints" / "best", job)
+    best_step = restore_best(out / "checkpoints", job, state)
     settings, trainable = job.settings, job.computation.trainable
     method = METHODS[settings.method.name]
     with new_folder(out / "model") as folder:
@@ -95,7 +98,7 @@ def finish(out: Path, job: Job, state: State, peak: int) -> None:
         "method": settings.method.name,
         "steps": state.step,
         "planned_steps": len(job.steps),
-        "best_step": state.best_step,
+        "best_step": best_step,
         "epochs": job.steps[state.step - 1][0] + 1,
         "tokens": state.tokens,
         "seconds": round(state.seconds, 3),
@@ -110,4 +113,19 @@ def finish(out: Path, job: Job, state: State, peak: int) -> None:
     }
     write_json(out / "result.json", body)
     best = ", ".join(f"{name} {value:.4g}" for name, value in state.best_metrics.items())
-    emit("train.done", f"{out.name}: {state.step} steps, best at step {state.best_step} ({best})", **body)
+    emit(
+        "train.done", f"{out.name}: {state.step} steps, saved at step {best_step} ({best or 'not validated'})", **body
+    )
+
+
+def restore_best(checkpoints: Path, job: Job, state: State) -> int:
+    """Put the best weights back and return their step; where nothing is validated, the last ones stay."""
+    if state.best is not None:
+        checkpoint.restore_weights(checkpoints / "best", job)
+        return state.best_step
+    if state.since_best:
+        raise UserError(
+            f"no validation gave a {job.settings.select} that is a number: lower train.learning_rate, or look at the "
+            "validation rows"
+        )
+    return state.step

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 
@@ -21,5 +22,7 @@ class State:
     out_of_patience: bool = False
 
     def improves(self, value: float, higher_is_better: bool) -> bool:
-        """Whether this value of the chosen metric is the best so far."""
+        """Whether this value of the chosen metric is the best so far; what is not a number never is."""
+        if not math.isfinite(value):
+            return False
         return self.best is None or (value > self.best if higher_is_better else value < self.best)

@@ -3,19 +3,10 @@
 from collections.abc import Callable
 
 from luthier.data.builtin.choices import Choices
-from luthier.data.builtin.template import polish, read
+from luthier.data.builtin.template import polish, table
 
-
-def _table(name: str) -> list[list[str]]:
-    """The rows under one heading of `families/french.txt`."""
-    lines = read("french")
-    start = lines.index(f"# {name}") + 1
-    stop = next((i for i in range(start, len(lines)) if lines[i].startswith("#")), len(lines))
-    return [[cell.strip() for cell in row.split(",")] for line in lines[start:stop] for row in line.split(";")]
-
-
-NOUNS, ADJECTIVES, VERBS = _table("nouns"), _table("adjectives"), _table("verbs")
-FIXED = _table("phrases") + _table("numbers") + _table("days")
+NOUNS, ADJECTIVES, VERBS = table("french", "nouns"), table("french", "adjectives"), table("french", "verbs")
+FIXED = table("french", "phrases") + table("french", "numbers") + table("french", "days")
 # Masculine forms before a vowel.
 LIAISON = {"beau": "bel", "vieux": "vieil"}
 UNCOUNTED = {"bread", "cheese", "soup", "sea", "sun", "moon"}

@@ -5,7 +5,6 @@ A family in `families/stories.txt` or `families/manners.txt` is a title line `# 
 """
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -20,7 +19,7 @@ class Prose:
     """One family of prose, parsed: pieces are (template, may be left out)."""
 
     title: str
-    slots: Mapping[str, SlotList]
+    slots: dict[str, SlotList]
     pieces: list[tuple[Template, bool]] = field(default_factory=list)
 
 

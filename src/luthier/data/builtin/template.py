@@ -117,7 +117,7 @@ def split(text: str) -> list[str]:
     return [part.strip() for part in parts]
 
 
-def parse_slot(text: str, shared: Mapping[str, Sequence[Value]]) -> SlotList:
+def parse_slot(text: str, shared: Mapping[str, Sequence[Value] | range]) -> SlotList:
     """The slot defined by `a | b ~ b2`, `@list` or `2..9`."""
     if text.startswith("@"):
         return SlotList(shared[text[1:]], shared=text[1:])
@@ -130,20 +130,28 @@ def parse_slot(text: str, shared: Mapping[str, Sequence[Value]]) -> SlotList:
 class Shared:
     """What all families share: value lists (`name: ...`) and phrase lists (`<name>: ...`)."""
 
-    values: dict[str, Sequence[Value]]
+    values: dict[str, Sequence[Value] | range]
     phrases: dict[str, list[Template]]
 
 
 def read(name: str) -> list[str]:
     """The lines of a family file, without blank lines and comments (`% ...`)."""
-    text = (files(__package__) / "families" / f"{name}.txt").read_text(encoding="utf-8")
+    text = (files("luthier.data.builtin") / "families" / f"{name}.txt").read_text(encoding="utf-8")
     return [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("%")]
+
+
+def table(name: str, heading: str) -> list[list[str]]:
+    """The groups of words (`a, b; c, d`) under one heading (`# ...`) of a family file."""
+    lines = read(name)
+    start = lines.index(f"# {heading}") + 1
+    stop = next((i for i in range(start, len(lines)) if lines[i].startswith("#")), len(lines))
+    return [[word.strip() for word in group.split(",")] for line in lines[start:stop] for group in line.split(";")]
 
 
 @lru_cache(maxsize=1)
 def shared() -> Shared:
     """The shared lists of `families/shared.txt`; a phrase list may call those written above it."""
-    values: dict[str, Sequence[Value]] = {}
+    values: dict[str, Sequence[Value] | range] = {}
     phrases: dict[str, list[Template]] = {}
     for line in read("shared"):
         name, text = line.split(":", 1)

@@ -3,19 +3,10 @@
 from collections.abc import Callable
 
 from luthier.data.builtin.choices import Choices
-from luthier.data.builtin.template import read
+from luthier.data.builtin.template import table
 
-
-def _table(name: str) -> list[list[str]]:
-    """The groups of words under one heading of `families/words.txt`."""
-    lines = read("words")
-    start = lines.index(f"# {name}") + 1
-    stop = next((i for i in range(start, len(lines)) if lines[i].startswith("#")), len(lines))
-    return [[word.strip() for word in group.split(",")] for line in lines[start:stop] for group in line.split(";")]
-
-
-PLURALS, OPPOSITES, RHYMES = _table("plurals"), _table("opposites"), _table("rhymes")
-GROUPS = {words[0]: words[1:] for words in _table("groups")}
+PLURALS, OPPOSITES, RHYMES = table("words", "plurals"), table("words", "opposites"), table("words", "rhymes")
+GROUPS = {words[0]: words[1:] for words in table("words", "groups")}
 WORDS = sorted({word for words in GROUPS.values() for word in words if " " not in word})
 
 

@@ -27,13 +27,19 @@ def fault(subject: Subject, row: Row) -> Fault | None:
     if subject.data.train_on == "all":
         return None if as_tokenized(subject, answer_text(row.record)) in trained else "incomplete"
     if trained in wanted:
-        return "incomplete"
+        return None if _keeps_the_last(subject, row, trained, wanted) else "incomplete"
     extra = trained
     for text in answers(subject, row.record):
         extra = extra.replace(as_tokenized(subject, text), "", 1)
     if any(shares(extra, as_tokenized(subject, text)) for text in others(subject, row.record)):
         return "outside"
     return "template" if wanted in trained else "incomplete"
+
+
+def _keeps_the_last(subject: Subject, row: Row, trained: str, wanted: str) -> bool:
+    """Whether only earlier answers are missing, from a conversation that was cut from the left to fit."""
+    last = as_tokenized(subject, answer_text(row.record))
+    return is_cut(subject, row) and wanted.endswith(trained) and trained.endswith(last)
 
 
 def user_turns_trained(subject: Subject) -> Finding:
@@ -99,9 +105,7 @@ def prompt_fills_context(subject: Subject) -> Finding:
 
 def prompt_only(subject: Subject, row: Row) -> bool:
     """Whether a row was cut on the right so that, at most, its prompt is left."""
-    if not is_cut(subject, row):
-        return False
-    if not has_answer(row.record) or subject.rewritten:
+    if not is_cut(subject, row) or not has_answer(row.record) or subject.rewritten:
         return False
     if not subject.encoder_decoder:
         return not len(row.said)

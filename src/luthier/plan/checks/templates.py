@@ -139,12 +139,18 @@ def _split_markers(subject: Subject, row: Row) -> list[str]:
     """The markers that the row's text has more often than its tokens do, what people wrote not counted."""
     ids = np.concatenate([row.inputs, row.said]) if subject.encoder_decoder else row.inputs
     written = subject.text(ids)
-    vocabulary = subject.tokenizer.get_vocab()
     return [
         text
         for text in _markers(subject)
-        if text in written and written.count(text) > int((ids == vocabulary.get(text, -1)).sum()) + _typed(row, text)
+        if text in written and written.count(text) > _whole(subject, ids, text) + _typed(row, text)
     ]
+
+
+def _whole(subject: Subject, ids: np.ndarray, text: str) -> int:
+    """How often the marker stands there as one token."""
+    token = subject.tokenizer.convert_tokens_to_ids(text)
+    is_token = isinstance(token, int) and subject.word(token) == text  # else it is the unknown one
+    return int((ids == token).sum()) if is_token else 0
 
 
 def _typed(row: Row, text: str) -> int:
@@ -161,17 +167,14 @@ def added_token_untrained(subject: Subject) -> Finding:
     """Every token of `model.add_tokens` stands in a row, and every variant trains its embedding."""
     if not subject.added:
         return ok("no tokens are added")
-    ids = {text: subject.tokenizer.convert_tokens_to_ids(text) for text in subject.added}
-    seen = {int(token) for row in subject.rows for token in np.unique(np.concatenate([row.inputs, row.said]))}
-    absent = [text for text, token in ids.items() if token not in seen]
-    if absent:
+    if subject.absent:
         return error(
-            f"{some([repr(text) for text in absent])} of model.add_tokens stands in none of {len(subject.rows)} rows "
-            "and would keep the meaning of an average token: use it in the data or the template, or do not add it"
+            f"{some([repr(text) for text in subject.absent])} of model.add_tokens stands in no training row and "
+            "would keep the meaning of an average token: use it in the data or the template, or do not add it"
         )
     if subject.untrained:
         return error(
             f"the variants {', '.join(subject.untrained)} leave the embeddings of added tokens as they are, the mean "
             "of the others: train them with the method full, or do not add tokens"
         )
-    return ok(f"{len(ids)} added tokens stand in the rows and are trained")
+    return ok(f"{len(subject.added)} added tokens stand in the rows and are trained")

@@ -1,0 +1,107 @@
+"""What goes wrong while training: losses that are not numbers, and memory that does not suffice."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from luthier.core.errors import UserError
+from luthier.core.records import Origin, PromptCompletion
+from luthier.train import stage
+from tests.train import toy
+
+POISONED = 9  # the row whose word is outside the vocabulary, so that it reads the planted embedding
+UNKNOWN = 2
+
+
+@pytest.fixture
+def poisoned(tmp_path):
+    """A folder in whose base the embedding of unknown words is infinite, and one row that holds such a word."""
+    base = toy.write_base(tmp_path / "base", "llama")
+    tensors = load_file(base / "model.safetensors")
+    tensors["model.embed_tokens.weight"][UNKNOWN] = torch.inf
+    save_file(tensors, base / "model.safetensors", metadata={"format": "pt"})
+    rows = toy.questions(24)
+    rows[POISONED] = PromptCompletion("the zebra ran", "the house", Origin("toy", "toy.jsonl", POISONED))
+    toy.write_data(tmp_path / "data", base, rows, toy.questions(6, seed=1))
+    return tmp_path
+
+
+def test_a_step_that_is_no_number_is_left_out_as_if_it_had_not_been_planned(poisoned, caplog):
+    wanted = toy.section(poisoned)
+    job, state = toy.train(poisoned, wanted, poisoned / "out")
+    (bad,) = state.skipped
+    rows = job.steps[bad][1].tolist()
+    assert POISONED in rows
+    (warning,) = [record for record in caplog.records if record.event == "train.not_finite"]
+    assert warning.values == {"rows": rows} and str(POISONED) in warning.message
+    planned = toy.job_of(poisoned, wanted)
+    without = replace(planned, steps=[*planned.steps[:bad], *planned.steps[bad + 1 :]])
+    toy.train(poisoned, wanted, poisoned / "without", without)
+    toy.assert_same(toy.weights(without), toy.weights(job))
+
+
+def test_the_second_such_step_ends_the_run_and_names_the_rows(poisoned):
+    with pytest.raises(UserError, match=rf"training rows \[.*\b{POISONED}\b.*for the second time"):
+        toy.train(poisoned, toy.section(poisoned, epochs=2), poisoned / "out")
+
+
+def test_a_learning_rate_that_overflows_ends_the_run(furnished, tmp_path):
+    folder = furnished()
+    with pytest.raises(UserError, match=r"lower train\.learning_rate"):
+        toy.train(folder, toy.section(folder, learning_rate=1e38, validate_every=0), tmp_path)
+    assert [line["step"] for line in toy.steps(tmp_path)] == [1, 2], "two steps are tried, the third is not"
+
+
+def test_a_model_that_gives_no_number_on_the_validation_rows_is_never_the_best(furnished, tmp_path):
+    folder = furnished()
+    blind = toy.section(folder, learning_rate=1e38, max_steps=1, validate_every=0)
+    with pytest.raises(UserError, match="no validation gave a loss that is a number"):
+        stage.run(blind, toy.inputs_of(folder), tmp_path / "blind", toy.not_asked)
+    assert not (tmp_path / "blind" / "model").exists()
+    _, state = toy.train(folder, toy.section(folder, learning_rate=1e38, max_steps=1), tmp_path / "first")
+    assert state.best_step == 0 and state.best == toy.validations(tmp_path / "first")[0]["validation"]["loss"]
+
+
+def memory_for(job, tokens):
+    """Let the job's model read at most this many tokens at once while it trains."""
+
+    def refuse(module, args, kwargs):
+        if module.training and kwargs["input_ids"].numel() > tokens:
+            raise torch.OutOfMemoryError("planted")
+
+    job.computation.trainable.model.register_forward_pre_hook(refuse, with_kwargs=True)
+    return job
+
+
+@pytest.mark.parametrize("family", ["llama", "bloom"])
+def test_out_of_memory_halves_the_micro_batch_and_changes_nothing_else(furnished, tmp_path, caplog, family):
+    folder = furnished(family)
+    large = toy.section(folder, tokens_per_step=160, micro_tokens=160)
+    job, state = toy.train(folder, large, tmp_path / "large", memory_for(toy.job_of(folder, large), 100))
+    assert state.micro_tokens == 80
+    assert [record.event for record in caplog.records].count("train.memory") == 1
+    small = toy.section(folder, tokens_per_step=160, micro_tokens=80)
+    expected, _ = toy.train(folder, small, tmp_path / "small")
+    toy.assert_same(toy.weights(expected), toy.weights(job))
+    assert toy.steps(tmp_path / "small") == toy.steps(tmp_path / "large")
+
+
+def test_the_smaller_micro_batch_stays_after_a_resume(furnished, tmp_path):
+    folder = furnished()
+    wanted = toy.section(folder, tokens_per_step=160, micro_tokens=160)
+    toy.train(folder, wanted, tmp_path, memory_for(toy.job_of(folder, wanted), 100))
+    _, state = toy.train(folder, wanted, tmp_path)
+    assert state.micro_tokens == 80
+
+
+def test_a_row_that_never_fits_is_said_with_its_length(furnished, tmp_path):
+    folder = furnished()
+    wanted = toy.section(folder)
+    job = memory_for(toy.job_of(folder, wanted), 8)
+    longest = max(job.lengths[job.steps[0][1]])
+    with pytest.raises(UserError, match=rf"a row of {longest} tokens does not fit"):
+        toy.train(folder, wanted, tmp_path, job)

@@ -1,0 +1,127 @@
+"""What the loop promises: when it validates and stops, what it writes, which weights it gives, what it leaves alone."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from luthier.core.files import read_json
+from luthier.core.records import from_json
+from luthier.core.shards import Shard
+from luthier.engine.batches import layout_of
+from luthier.engine.job import held_out
+from luthier.engine.score import score
+from luthier.evaluate.quick import validation_metrics
+from luthier.methods import METHODS
+from luthier.models.load import load_base
+from luthier.train import stage
+from luthier.train.loop import validation_steps
+from tests.train import toy
+
+METHODS_BY_SIZE = ("full", "lora", "prompt")
+
+
+@pytest.mark.parametrize(
+    ("total", "share", "expected"),
+    [
+        (10, 0.25, {0, 2, 5, 8, 10}),  # quarters of ten: 2.5 and 7.5 to the even number
+        (10, 0.1, set(range(11))),
+        (3, 0.1, {0, 1, 2, 3}),
+        (7, 1.0, {0, 7}),
+        (9, 0.3, {0, 3, 6, 9}),  # 0.3 is nearest to a third
+        (5, 0.0, {5}),
+        (1, 0.5, {0, 1}),
+    ],
+)
+def test_when_it_validates(total, share, expected):
+    assert validation_steps(total, share) == expected
+
+
+def saved(folder, out, method):
+    """The saved model on a fresh base."""
+    base = load_base(toy.section(folder).model)
+    return METHODS[method].load(base.model, out / "model"), base
+
+
+def test_the_lines_of_a_run(furnished, tmp_path):
+    """Cosine over 10 steps, the first two of them a warm-up: 1/3, 2/3, then (1 + cos(pi k / 8)) / 2."""
+    folder = furnished()
+    wanted = toy.section(folder, schedule="cosine", warmup=0.2, epochs=9, max_steps=10, validate_every=0.5)
+    job, state = toy.train(folder, wanted, tmp_path)
+    factors = [1 / 3, 2 / 3, *(0.5 * (1 + math.cos(math.pi * k / 8)) for k in range(8))]
+    lines = toy.steps(tmp_path)
+    assert [line["learning_rate"] for line in lines] == pytest.approx([1e-2 * factor for factor in factors])
+    assert [line["step"] for line in lines] == list(range(1, 11))
+    assert [line["epoch"] for line in lines] == [epoch for epoch, _ in job.steps]
+    read = [int(job.lengths[rows].sum()) for _, rows in job.steps]
+    assert [line["tokens"] for line in lines] == [sum(read[: i + 1]) for i in range(10)]
+    assert state.tokens == sum(read)
+    assert [line["step"] for line in toy.validations(tmp_path)] == [0, 5, 10]
+
+
+@pytest.mark.parametrize("method", METHODS_BY_SIZE)
+def test_the_saved_model_is_the_best_on_the_validation_rows(furnished, tmp_path, method):
+    folder = furnished()
+    wanted = toy.section(folder, method=method, learning_rate=0.2, validate_every=0.1)  # too high: it goes up again
+    counts = stage.run(wanted, toy.inputs_of(folder), tmp_path, toy.not_asked)
+    result, lines = read_json(tmp_path / "result.json"), toy.validations(tmp_path)
+    best = min(lines, key=lambda line: line["validation"]["loss"])
+    assert result["validation"] == best["validation"] and result["best_step"] == best["step"]
+    assert counts == {"steps": result["steps"], "tokens": result["tokens"]}
+    trainable, base = saved(folder, tmp_path, method)
+    rows = held_out(toy.job_of(folder, wanted), Shard(folder / "data" / "validation"))
+    again = score(trainable, rows, layout_of(base, trainable.prefix)).mean
+    assert again == pytest.approx(best["validation"]["loss"], rel=1e-6)
+    assert not (tmp_path / "checkpoints" / "best").exists()
+
+
+def test_patience_ends_a_run_that_gets_no_better(furnished, tmp_path):
+    folder = furnished()
+    wanted = toy.section(folder, learning_rate=0.5, epochs=4, validate_every=0.05, patience=2)
+    stage.run(wanted, toy.inputs_of(folder), tmp_path, toy.not_asked)
+    result = read_json(tmp_path / "result.json")
+    flags = [line["best"] for line in toy.validations(tmp_path)]
+    assert flags[-2:] == [False, False] and (False, False) not in zip(flags[:-2], flags[1:-1], strict=True)
+    assert result["stopped"] == "patience" and result["steps"] < result["planned_steps"]
+    assert result["steps"] == toy.validations(tmp_path)[-1]["step"] == toy.steps(tmp_path)[-1]["step"]
+
+
+def test_answers_choose_the_checkpoint_where_the_recipe_says_so(furnished, tmp_path):
+    folder = furnished()
+    wanted = toy.section(folder, select="rougeL", epochs=4, validate_every=0.25)
+    stage.run(wanted, toy.inputs_of(folder), tmp_path, validation_metrics)
+    result, lines = read_json(tmp_path / "result.json"), toy.validations(tmp_path)
+    best = max(lines, key=lambda line: line["validation"]["rougeL"])
+    assert result["validation"] == best["validation"] and result["best_step"] == best["step"] > 0
+    trainable, base = saved(folder, tmp_path, "full")
+    records = [from_json(body) for body in Shard(folder / "data" / "validation").records()]
+    template = toy.job_of(folder, wanted).template
+    again = validation_metrics(trainable, base, template, records, ("rougeL",), wanted.max_new_tokens)
+    assert again["rougeL"] == best["validation"]["rougeL"] > lines[0]["validation"]["rougeL"]
+
+
+def test_without_validation_rows_the_last_weights_are_saved(tmp_path):
+    base = toy.write_base(tmp_path / "base", "llama")
+    toy.write_data(tmp_path / "data", base, toy.questions(24), [])
+    wanted = toy.section(tmp_path)
+    stage.run(wanted, toy.inputs_of(tmp_path), tmp_path / "out", toy.not_asked)
+    result = read_json(tmp_path / "out" / "result.json")
+    assert result["validation"] == {} and result["best_step"] == result["steps"] > 0
+    assert toy.validations(tmp_path / "out") == []
+    job, _ = toy.train(tmp_path, wanted, tmp_path / "again")
+    toy.assert_same(toy.weights(job), saved(tmp_path, tmp_path / "out", "full")[0].parameters)
+
+
+@pytest.mark.parametrize("method", ["lora", "prompt"])
+@pytest.mark.parametrize("family", ["llama", "t5"])
+def test_what_is_frozen_stays_to_the_bit(furnished, tmp_path, family, method):
+    folder = furnished(family)
+    job, _ = toy.train(folder, toy.section(folder, method=method, learning_rate=0.1, optimizer=DECAYING), tmp_path)
+    found = {name.replace(".base_layer", ""): value for name, value in job.base.model.state_dict().items()}
+    for name, value in load_base(toy.section(folder).model).model.state_dict().items():
+        assert torch.equal(found[name], value), name
+
+
+DECAYING = {"name": "adamw", "weight_decay": 0.5}
