@@ -9,9 +9,9 @@ import pytest
 from luthier.chat.template import template_for
 from luthier.core.errors import UserError
 from luthier.engine.batches import layout_of
-from luthier.engine.score import score
+from luthier.engine.score import VALIDATION_ANSWERS, score
 from luthier.evaluate.ask import ask, references
-from luthier.evaluate.quick import ROWS, validation_metrics
+from luthier.evaluate.quick import validation_metrics
 from luthier.methods.contract import Trainable
 from luthier.metrics import METRICS
 from luthier.models.load import load_base
@@ -41,9 +41,9 @@ def test_the_metrics_are_those_of_the_answers_and_losses(loaded) -> None:
 def test_at_most_a_hundred_rows_spread_over_the_split_are_asked(loaded) -> None:
     trainable, base, template = loaded
     few, many = questions(1, 1), questions(1, 2)
-    records = [*(few * 3), *(many * (3 * ROWS - 3))]  # three of one row, the others all alike
+    records = [*(few * 3), *(many * (3 * VALIDATION_ANSWERS - 3))]  # three of one row, the others all alike
     spread = validation_metrics(trainable, base, template, records, ("loss",), 5)["loss"]
-    chosen = [few[0], *(many * (ROWS - 1))]
+    chosen = [few[0], *(many * (VALIDATION_ANSWERS - 1))]
     whole = score(trainable, [template.render(row) for row in chosen], layout_of(base))
     assert spread == pytest.approx(whole.mean, rel=1e-6)
 

@@ -1,20 +1,24 @@
 """What must not change a result: how much is in memory at once, padding, the order within a step, when it ends.
 
-Two runs of one class go through the same losses (1e-5 of each, fp32) and end in the same weights. Dropout is off: it is
-drawn per batch.
+Two runs of one class go through the same losses (1e-5 of each, fp32) and end in the same weights. Dropout is off:
+it is drawn per batch.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from torch import Tensor
 
 from luthier.core.shards import Shard
 from luthier.engine.batches import layout_of
-from luthier.engine.job import held_out
+from luthier.engine.job import Job, held_out
 from luthier.engine.score import score
+from luthier.recipe.sections import TrainSection
 from tests.train import toy
 
 LOSSES = 1e-5  # of each loss
@@ -27,96 +31,106 @@ METHODS = {
 }
 SMOOTH = {"name": "adamw", "eps": 1e-4}  # a gradient that is zero but for rounding moves nothing
 
-everything = [
-    pytest.mark.parametrize("method", METHODS),
-    pytest.mark.parametrize("objective", ["sft", "text"]),
-    pytest.mark.parametrize("family", ["llama", "t5"]),
-]
+Trajectory = tuple[list[float], dict[str, Tensor]]  # the losses, step by step, and the weights in the end
 
 
-def each(function):
-    """The test for every family, objective and method."""
-    for mark in everything:
-        function = mark(function)
-    return function
+@dataclass(frozen=True)
+class Case:
+    """One family, objective and method; steps of 120 tokens in parts of at most 40."""
+
+    folder: Path
+    objective: str
+    method: str
+
+    def section(self, **changed: Any) -> TrainSection:
+        """The usual settings but for these."""
+        usual = {"objective": self.objective, "tokens_per_step": 120, "optimizer": SMOOTH, "validate_every": 0}
+        return toy.section(
+            self.folder, **{**usual, **METHODS[self.method], "epochs": 3, "max_steps": STEPS, **changed}
+        )
+
+    def job(self) -> Job:
+        """A fresh job of the usual settings."""
+        return toy.job_of(self.folder, self.section())
+
+    def run(self, out: Path, job: Job | None = None, **changed: Any) -> Trajectory:
+        """Train to the end."""
+        job, _ = toy.train(self.folder, self.section(**changed), out, job)
+        losses = [line["loss"] for line in toy.steps(out)]
+        assert len(set(losses)) >= STEPS
+        return losses, toy.weights(job)
 
 
 @pytest.fixture
-def prepared(furnished, family, objective, method):
-    """A folder, and sections that differ from the usual one as asked: 120 tokens a step, in parts of at most 40."""
-    folder = furnished(family, rows=40, objective=objective)
-
-    def section(**changed):
-        training = {**METHODS[method], "objective": objective, "tokens_per_step": 120, "optimizer": SMOOTH}
-        return toy.section(folder, **{**training, "epochs": 3, "max_steps": STEPS, "validate_every": 0, **changed})
-
-    return folder, section
+def case(furnished, family, objective, method):
+    return Case(furnished(family, rows=40, objective=objective), objective, method)
 
 
-def trajectory(folder, wanted, out, job=None):
-    """The losses, step by step, and the weights in the end."""
-    job, _ = toy.train(folder, wanted, out, job)
-    losses = [line["loss"] for line in toy.steps(out)]
-    assert len(losses) >= STEPS and len(set(losses)) == len(losses)
-    return losses, toy.weights(job)
+RUNS: dict[Case, Trajectory] = {}
 
 
-def assert_equivalent(one, other):
+@pytest.fixture
+def usual(case, tmp_path) -> Trajectory:
+    """What the usual settings give, computed once for each case."""
+    if case not in RUNS:
+        RUNS[case] = case.run(tmp_path / "usual")
+    return RUNS[case]
+
+
+def of(families, objectives=("sft", "text"), methods=tuple(METHODS)):
+    """The test for each of these families, objectives and methods."""
+
+    def mark(function):
+        for name, values in (("family", families), ("objective", objectives), ("method", methods)):
+            function = pytest.mark.parametrize(name, values)(function)
+        return function
+
+    return mark
+
+
+def assert_equivalent(one: Trajectory, other: Trajectory) -> None:
+    print(
+        "DIFF",
+        max(abs(a / b - 1) for a, b in zip(one[0], other[0])),
+        max(float((v - other[1][n]).abs().max() / v.abs().max()) for n, v in one[1].items()),
+    )
     assert one[0] == pytest.approx(other[0], rel=LOSSES)
     toy.assert_same(one[1], other[1], WEIGHTS)
 
 
-@each
-def test_the_micro_batch_changes_nothing(prepared, tmp_path):
-    folder, section = prepared
-    small = trajectory(folder, section(micro_tokens=40), tmp_path / "small")
-    large = trajectory(folder, section(micro_tokens=10_000), tmp_path / "large")
-    assert_equivalent(small, large)
+@of(["llama", "t5"])
+def test_the_micro_batch_changes_nothing(case, usual, tmp_path):
+    assert_equivalent(usual, case.run(tmp_path, micro_tokens=10_000))
 
 
-@each
-def test_the_order_of_rows_within_a_step_changes_nothing(prepared, tmp_path):
-    folder, section = prepared
-    one = trajectory(folder, section(), tmp_path / "one")
-    job = toy.job_of(folder, section())
-    rng = np.random.default_rng(0)
+@of(["llama", "t5"])
+def test_the_order_of_rows_within_a_step_changes_nothing(case, usual, tmp_path):
+    job, rng = case.job(), np.random.default_rng(0)
     shuffled = replace(job, steps=[(epoch, rng.permutation(rows)) for epoch, rows in job.steps])
     assert any(a[1].tolist() != b[1].tolist() for a, b in zip(job.steps, shuffled.steps, strict=True))
-    assert_equivalent(one, trajectory(folder, section(), tmp_path / "other", shuffled))
+    assert_equivalent(usual, case.run(tmp_path, shuffled))
 
 
-@each
-def test_a_run_that_is_cut_is_the_beginning_of_the_longer_one(prepared, tmp_path):
-    folder, section = prepared
-    job, _ = toy.train(folder, section(max_steps=STEPS + 3), tmp_path / "long")
-    long = [line["loss"] for line in toy.steps(tmp_path / "long")]
-    assert len(long) == STEPS + 3
-    assert trajectory(folder, section(), tmp_path / "short")[0] == long[:STEPS], "to the bit: nothing differs"
+@of(["llama"])
+def test_padding_changes_nothing(case, usual, tmp_path):
+    job = case.job()
+    assert job.layout.packed
+    assert_equivalent(usual, case.run(tmp_path, replace(job, layout=replace(job.layout, packed=False))))
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("objective", ["sft", "text"])
-@pytest.mark.parametrize("family", ["llama", "qwen2", "gpt2"])
-def test_padding_changes_nothing(prepared, tmp_path):
-    folder, section = prepared
-    packed = toy.job_of(folder, section())
-    assert packed.layout.packed
-    padded = replace(packed, layout=replace(packed.layout, packed=False))
-    ours = trajectory(folder, section(), tmp_path / "packed", packed)
-    padded = toy.job_of(folder, section())
-    padded = replace(padded, layout=replace(padded.layout, packed=False))
-    assert_equivalent(ours, trajectory(folder, section(), tmp_path / "padded", padded))
+@of(["llama", "t5"], methods=["full", "lora"])
+def test_a_run_that_is_cut_is_the_beginning_of_the_longer_one(case, usual, tmp_path):
+    longer, _ = case.run(tmp_path, max_steps=STEPS + 3)
+    assert len(longer) == STEPS + 3
+    assert longer[:STEPS] == usual[0], "to the bit: nothing differs"
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("objective", ["sft", "text"])
-@pytest.mark.parametrize("family", ["llama", "bloom", "t5"])
-def test_the_loss_of_a_row_depends_on_no_other_row(prepared, family):
+@of(["llama", "bloom", "t5"], objectives=["sft"], methods=["full", "prompt"])
+def test_the_loss_of_a_row_depends_on_no_other_row(case):
     """Scored alone, in batches of any size and in any order, a row has the same loss."""
-    folder, section = prepared
-    job = toy.job_of(folder, section())
-    rows = held_out(job, Shard(folder / "data" / "train"))[:12]
-    layout, trainable = layout_of(job.base, job.computation.trainable.prefix), job.computation.trainable
+    job = case.job()
+    trainable = job.computation.trainable
+    rows, layout = held_out(job, Shard(case.folder / "data" / "train"))[:12], layout_of(job.base, trainable.prefix)
     alone = np.array([score(trainable, [row], layout).nll[0] for row in rows])
     for budget in (1, 40, 10_000):
         np.testing.assert_allclose(score(trainable, rows, layout, budget).nll, alone, rtol=LOSSES)

@@ -86,6 +86,11 @@ def test_an_answer_is_refused_rather_than_lost():
         corrupt(row, TextConfig(), VOCABULARY, np.random.default_rng(0))
 
 
+def test_a_tokenizer_without_sentinels_is_refused():
+    with pytest.raises(UserError, match="extra_id_0"):
+        corrupt(example(20), TextConfig(), Vocabulary(STOP, True), np.random.default_rng(0))
+
+
 @pytest.mark.parametrize("length", [0, 1])
 def test_a_text_too_short_to_hide_anything(length):
     corrupted = corrupt(example(length), TextConfig(), VOCABULARY, np.random.default_rng(0))

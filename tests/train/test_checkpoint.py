@@ -19,7 +19,7 @@ OFTEN = 1e-9  # seconds between two checkpoints: one after every step
 
 @pytest.fixture(scope="module")
 def stopped(furnished, tmp_path_factory):
-    """A folder, its section, the weights in the end, and a run stopped after six steps with its last two checkpoints."""
+    """A folder, its section, the weights in the end, and two runs: one whole, one stopped after six steps."""
     folder, out = furnished(), tmp_path_factory.mktemp("stopped")
     wanted = toy.section(folder, checkpoint_every=OFTEN)
     job, _ = toy.train(folder, wanted, out / "whole")

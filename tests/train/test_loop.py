@@ -1,8 +1,9 @@
-"""What the loop promises: when it validates and stops, what it writes, which weights it gives, what it leaves alone."""
+"""What the loop promises: when it validates and stops, what it writes, which weights it gives and leaves alone."""
 
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ from luthier.train import stage
 from luthier.train.loop import validation_steps
 from tests.train import toy
 
-METHODS_BY_SIZE = ("full", "lora", "prompt")
+DECAYING = {"name": "adamw", "weight_decay": 0.5}
 
 
 @pytest.mark.parametrize(
@@ -61,7 +62,7 @@ def test_the_lines_of_a_run(furnished, tmp_path):
     assert [line["step"] for line in toy.validations(tmp_path)] == [0, 5, 10]
 
 
-@pytest.mark.parametrize("method", METHODS_BY_SIZE)
+@pytest.mark.parametrize("method", METHODS)
 def test_the_saved_model_is_the_best_on_the_validation_rows(furnished, tmp_path, method):
     folder = furnished()
     wanted = toy.section(folder, method=method, learning_rate=0.2, validate_every=0.1)  # too high: it goes up again
@@ -83,7 +84,7 @@ def test_patience_ends_a_run_that_gets_no_better(furnished, tmp_path):
     stage.run(wanted, toy.inputs_of(folder), tmp_path, toy.not_asked)
     result = read_json(tmp_path / "result.json")
     flags = [line["best"] for line in toy.validations(tmp_path)]
-    assert flags[-2:] == [False, False] and (False, False) not in zip(flags[:-2], flags[1:-1], strict=True)
+    assert flags[-2:] == [False, False] and (False, False) not in pairwise(flags[:-1])
     assert result["stopped"] == "patience" and result["steps"] < result["planned_steps"]
     assert result["steps"] == toy.validations(tmp_path)[-1]["step"] == toy.steps(tmp_path)[-1]["step"]
 
@@ -122,6 +123,3 @@ def test_what_is_frozen_stays_to_the_bit(furnished, tmp_path, family, method):
     found = {name.replace(".base_layer", ""): value for name, value in job.base.model.state_dict().items()}
     for name, value in load_base(toy.section(folder).model).model.state_dict().items():
         assert torch.equal(found[name], value), name
-
-
-DECAYING = {"name": "adamw", "weight_decay": 0.5}

@@ -59,6 +59,8 @@ def main() -> None:
     """The entry point: settings that must stand before torch is imported, then the verb."""
     # threads that wait for work sleep: several times faster on a machine that others use too
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # in bf16 oneDNN keeps the kernels of 1,024 matrix shapes, and batches of text have a new shape each: gigabytes
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

@@ -16,6 +16,8 @@ from luthier.engine.forward import boundaries, forward
 from luthier.engine.steps import micro_batches
 from luthier.methods.contract import Trainable
 
+VALIDATION_ANSWERS = 100  # answers cost more than losses: a validation asks for those of at most so many rows
+
 
 @dataclass(frozen=True)
 class RowLoss:

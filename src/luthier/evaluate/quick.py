@@ -10,13 +10,11 @@ from luthier.chat.template import Template
 from luthier.core.errors import UserError
 from luthier.core.records import Record
 from luthier.engine.batches import layout_of
-from luthier.engine.score import score
+from luthier.engine.score import VALIDATION_ANSWERS, score
 from luthier.evaluate.ask import ask, is_question, references
 from luthier.methods.contract import Trainable
 from luthier.metrics import METRICS
 from luthier.models.load import Base
-
-ROWS = 100  # answers cost more than losses: a validation asks at most this many rows, spread evenly over the split
 
 
 def validation_metrics(
@@ -33,7 +31,7 @@ def validation_metrics(
     """
     if not records:
         raise UserError("train.select needs validation rows and there are none: raise data.split.validation")
-    rows = np.unique(np.linspace(0, len(records) - 1, min(ROWS, len(records))).round().astype(int))
+    rows = np.unique(np.linspace(0, len(records) - 1, min(VALIDATION_ANSWERS, len(records))).round().astype(int))
     shown = [records[row] for row in rows]
     chosen = {name: METRICS[name] for name in metrics}
     if any(metric.needs == "answers" for metric in chosen.values()) and not all(map(is_question, shown)):

@@ -35,6 +35,11 @@ def corrupt(example: Example, config: TextConfig, vocabulary: Vocabulary, rng: n
         return replace(example, labels=example.input_ids)
     if len(example.labels):
         raise UserError("objective text on an encoder-decoder hides spans of running text: set data.layout to text")
+    if len(vocabulary.sentinels) < 2:
+        raise UserError(
+            "objective text on an encoder-decoder needs a tokenizer with <extra_id_0>, <extra_id_1>, ...: add them "
+            "with model.add_tokens, or choose a T5"
+        )
     tokens = example.input_ids
     if len(tokens) and tokens[-1] == vocabulary.stop:
         tokens = tokens[:-1]

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from luthier.core.errors import Refusal
 from luthier.recipe.schema import Budget
 
-VALIDATION_ROWS = 100  # a validation asks for the answers of at most so many rows
 HOUR = 3600.0
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from luthier.core.records import Record, Text
 from luthier.core.shards import Shard
 from luthier.engine.job import Job
+from luthier.engine.score import VALIDATION_ANSWERS
 from luthier.engine.step import trains
 from luthier.engine.steps import row_lengths
 from luthier.plan import cost
@@ -56,7 +57,7 @@ def estimate(job: Job, found: Probe, evaluate: Evaluate, splits: Mapping[str, Sh
         tokens=int(sum(job.lengths[rows].sum() for _, rows in job.steps)),
         validations=cost.validations(len(job.steps), job.settings.validate_every),
         validation_tokens=int(lengths["validation"].sum()),
-        asked=min(len(splits["validation"]), cost.VALIDATION_ROWS) if asks else 0,
+        asked=min(len(splits["validation"]), VALIDATION_ANSWERS) if asks else 0,
         test_rows=sum(not isinstance(record, Text) for record in test),
         test_tokens=int(lengths["test"].sum()),
         new_tokens=min(_longest_answer(splits["test"]), evaluate.max_new_tokens),

@@ -112,10 +112,8 @@ def finish(out: Path, job: Job, state: State, peak: int) -> None:
         "chosen": checkpoint.chosen(job),
     }
     write_json(out / "result.json", body)
-    best = ", ".join(f"{name} {value:.4g}" for name, value in state.best_metrics.items())
-    emit(
-        "train.done", f"{out.name}: {state.step} steps, saved at step {best_step} ({best or 'not validated'})", **body
-    )
+    best = ", ".join(f"{name} {value:.4g}" for name, value in state.best_metrics.items()) or "nothing to validate on"
+    emit("train.done", f"{out.name}: {state.step} steps, best at step {best_step} ({best})", **body)
 
 
 def restore_best(checkpoints: Path, job: Job, state: State) -> int:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from luthier.data.builtin.choices import Choices
 from luthier.data.builtin.template import polish, shared
 
-NAMES = [(name[0][0], name[1][0]) for name in shared().values["name"]]
+NAMES = [(name[0][0], name[1][0]) for name in shared().values["name"] if isinstance(name, tuple)]
 THINGS = (
     "apples",
     "books",
