@@ -10,7 +10,8 @@ from tests.train import toy
 
 STEPS = 15
 LEARNING_RATE = {"full": 1e-2, "lora": 3e-2, "prompt": 0.5}
-MARGIN = {"full": 0.3, "lora": 0.3, "prompt": 0.03}  # share of the loss that is gone at the end
+MARGIN = {"full": 0.9, "lora": 0.85, "prompt": 0.5}  # share of the loss that is gone at the end
+ENCODER_DECODER = {"full": 0.4, "lora": 0.25, "prompt": 0.04}  # a soft prompt reaches the decoder through the encoder
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen2", "gpt2", "bloom", "t5"])
@@ -32,5 +33,5 @@ def test_it_learns(furnished, tmp_path, family, objective, method):
     toy.train(folder, wanted, tmp_path)
     losses = [line["loss"] for line in toy.steps(tmp_path)]
     assert len(losses) == STEPS
-    print("MARGIN", method, objective, family, round(1 - losses[-1] / losses[0], 3))
-    assert losses[-1] < (1 - MARGIN[method]) * losses[0], losses
+    margin = (ENCODER_DECODER if family == "t5" else MARGIN)[method]
+    assert losses[-1] < (1 - margin) * losses[0], losses
