@@ -31,9 +31,9 @@ test-all: env
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m ""
 
 lint: env
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
 bench: env
-	for script in benchmarks/bench_*.py; do HF_HUB_OFFLINE=1 $(BIN)/python $$script || exit 1; done
+	for script in benchmarks/bench_*.py; do HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.$$(basename $$script .py) || exit 1; done

@@ -1,4 +1,4 @@
-"""Exact resume: killed and resumed, a run ends in the same bits. `benchmarks/resume.py` kills 20 times."""
+"""Exact resume: killed and resumed, a run ends in the same bits. `benchmarks/bench_resume.py` kills 20 times."""
 
 import pytest
 

@@ -66,22 +66,30 @@ def test_a_model_that_gives_no_number_on_the_validation_rows_is_never_the_best(f
     assert state.best_step == 0 and state.best == toy.validations(tmp_path / "first")[0]["validation"]["loss"]
 
 
-def memory_for(job, tokens):
+def of_the_device():
+    raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def of_the_machine():
+    torch.empty(2**60, dtype=torch.uint8)
+
+
+def memory_for(job, tokens, shortage=of_the_device):
     """Let the job's model read at most this many tokens at once while it trains."""
 
     def refuse(module, args, kwargs):
         if module.training and kwargs["input_ids"].numel() > tokens:
-            raise torch.OutOfMemoryError("planted")
+            shortage()
 
     job.computation.trainable.model.register_forward_pre_hook(refuse, with_kwargs=True)
     return job
 
 
-@pytest.mark.parametrize("family", ["llama", "bloom"])
-def test_out_of_memory_halves_the_micro_batch_and_changes_nothing_else(furnished, tmp_path, caplog, family):
+@pytest.mark.parametrize(("family", "shortage"), [("llama", of_the_device), ("bloom", of_the_machine)])
+def test_out_of_memory_halves_the_micro_batch_and_changes_nothing_else(furnished, tmp_path, caplog, family, shortage):
     folder = furnished(family)
     large = toy.section(folder, tokens_per_step=160, micro_tokens=160)
-    job, state = toy.train(folder, large, tmp_path / "large", memory_for(toy.job_of(folder, large), 100))
+    job, state = toy.train(folder, large, tmp_path / "large", memory_for(toy.job_of(folder, large), 100, shortage))
     assert state.micro_tokens == 80
     assert [record.event for record in caplog.records].count("train.memory") == 1
     small = toy.section(folder, tokens_per_step=160, micro_tokens=80)
@@ -105,3 +113,14 @@ def test_a_row_that_never_fits_is_said_with_its_length(furnished, tmp_path):
     longest = max(job.lengths[job.steps[0][1]])
     with pytest.raises(UserError, match=rf"a row of {longest} tokens does not fit"):
         toy.train(folder, wanted, tmp_path, job)
+
+
+def test_another_error_is_not_taken_for_a_shortage(furnished, tmp_path):
+    folder = furnished()
+    wanted = toy.section(folder)
+
+    def broken():
+        torch.zeros(2) + torch.zeros(3)
+
+    with pytest.raises(RuntimeError, match="must match the size"):
+        toy.train(folder, wanted, tmp_path, memory_for(toy.job_of(folder, wanted), 8, broken))

@@ -81,6 +81,11 @@ def available_bytes() -> int:
     return psutil.virtual_memory().available
 
 
+def ran_out(error: RuntimeError) -> bool:
+    """Whether the error says that memory did not suffice; torch's CPU allocator says so in its message alone."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
 def give_back() -> None:
     """Return freed memory to the system: glibc keeps it otherwise, and the next model would start above it."""
     gc.collect()

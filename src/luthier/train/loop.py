@@ -10,13 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from luthier.core.errors import Interrupted, UserError
 from luthier.core.events import warn
 from luthier.core.progress import bar
 from luthier.engine.job import Job, draw
-from luthier.engine.memory import current_bytes
+from luthier.engine.memory import current_bytes, ran_out
 from luthier.engine.schedules import factor
 from luthier.engine.step import StepResult, gradients, set_learning_rate
 from luthier.train import checkpoint
@@ -105,7 +103,9 @@ def step_gradients(job: Job, state: State) -> StepResult:
     while True:
         try:
             return gradients(job.computation, draw(job, state.step, state.micro_tokens), job.settings.clip)
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not ran_out(error):
+                raise
             job.optimizer.zero_grad(set_to_none=True)
             longest = int(job.lengths[job.steps[state.step][1]].max())
             if state.micro_tokens <= longest:

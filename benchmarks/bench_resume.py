@@ -1,6 +1,6 @@
 """Kill a run at 20 random instants, resume each, and count how many end in the same bits.
 
-Usage: python -m benchmarks.resume [COUNT] [SEED]; writes benchmarks/results/resume.json
+Usage: python -m benchmarks.bench_resume [COUNT] [SEED]; writes benchmarks/results/resume.json
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from luthier.core.files import write_json
+from benchmarks.record import write
 from tests.faults import kill
 
 
@@ -36,14 +36,14 @@ def main(count: int = 20, seed: int = 0) -> None:
             rows.append({"instant": instant, "killed": killed, "identical": not different, "different": different})
             print(rows[-1], file=sys.stderr)
     result = {
-        "what": "SIGKILL at random instants, then resume: weights, optimiser, generators, data order, losses",
         "kills": sum(row["killed"] for row in rows),
         "identical": sum(row["identical"] for row in rows),
         "uninterrupted_seconds": round(seconds, 1),
         "threads": torch.get_num_threads(),
         "rows": rows,
     }
-    write_json(Path(__file__).parent / "results" / "resume.json", result)
+    what = "SIGKILL at random instants, then resume: weights, optimiser, generators, data order, losses"
+    write("resume", what, result)
     print(f"{result['identical']} of {len(rows)} identical ({result['kills']} killed before the end)")
 
 
