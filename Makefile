@@ -24,11 +24,14 @@ $(STAMP): pyproject.toml constraints.txt
 demo: env
 	$(BIN)/luthier quickstart
 
+# Two test processes of one thread each: small models gain nothing from a second thread.
+PYTEST := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
 test: env
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+	$(PYTEST)
 
 test-all: env
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m ""
+	$(PYTEST) -m ""
 
 lint: env
 	$(BIN)/ruff check .
