@@ -9,6 +9,7 @@ import sys
 import pytest
 import torch
 
+UNHELD = ["data.split.validation=0%"]
 NO_SPACE = "mount -t tmpfs -o size={kilobytes}k none disk && exec {python} -m luthier run recipe.yaml --out disk/run"
 
 
@@ -24,6 +25,16 @@ NO_SPACE = "mount -t tmpfs -o size={kilobytes}k none disk && exec {python} -m lu
         (["recipe.yaml", "train.optimizer.weight_decay=-1"], "train.optimizer.weight_decay = -1: input should be"),
         (["recipe.yaml", "train.on=[dta]"], "train.on: no source of data.sources is called 'dta': did you mean"),
         (["recipe.yaml", "train.select=rouge3"], "train.select: no metric is called 'rouge3': did you mean 'rouge"),
+        (
+            ["recipe.yaml", *UNHELD, "train.select=rougeL"],
+            "train.select needs validation rows: raise data.split.vali",
+        ),
+        (["recipe.yaml", *UNHELD, "train.variants.full.patience=1"], "train.variants.full.patience needs validation"),
+        (["recipe.yaml", *UNHELD, "train.validate_every=50%"], "train.validate_every needs validation rows"),
+        (
+            ["recipe.yaml", "train.patience=1", "train.validate_every=0"],
+            "train.patience counts validations and there",
+        ),
         (["recipe.yaml", "evaluate.select=bleu"], "write one of exact_match, perplexity"),
         (["recipe.yaml", "plan.waive=[exact-leek]"], "plan.waive: no check is called 'exact-leek': did you mean"),
         (["recipe.yaml", "train.variants.base={}"], "this name stands for a baseline"),

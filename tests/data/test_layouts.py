@@ -89,12 +89,12 @@ def test_text():
     assert rejected({"text": " \n"}) == "empty text"
 
 
-def test_several_references():
+def test_the_answers_after_the_first_are_further_references():
     values = {"d": "x", "s1": "one", "s2": "two", "s3": ""}
     found = record(values, columns={"prompt": "d", "completion": "s1+s2+s3"})
-    assert (found.completion, found.references) == ("one", ("one", "two"))
+    assert (found.completion, found.references) == ("one", ("two",))
     listed = record({"prompt": "x", "completion": ["one", "two"]})
-    assert (listed.completion, listed.references) == ("one", ("one", "two"))
+    assert (listed.completion, listed.references) == ("one", ("two",))
     single = record({"prompt": "x", "completion": "one"})
     assert (single.completion, single.references) == ("one", ())
 

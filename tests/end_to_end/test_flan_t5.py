@@ -83,7 +83,9 @@ def test_every_variant_and_baseline_is_scored_on_every_row(document):
     for name, measured in document["metrics"].items():
         answers = lines(Path(document["out"]) / "5-evaluate" / "answers" / f"{name}.jsonl")
         assert measured["rougeL"]["n"] == len(answers) == ROWS["test"], name
-        assert all(len(set(row["references"])) == 3 for row in answers), "a test row has three summaries"
+        assert all(len(row["references"]) == len(set(row["references"])) == 3 for row in answers), (
+            "a test row has three summaries"
+        )
     compared = {(found["a"], found["b"]) for found in document["comparisons"]}
     assert compared >= {(variant, baseline) for variant in variants for baseline in baselines}
 

@@ -1,4 +1,4 @@
-"""One step of AdamW by hand: decay of matrices only, then lr * sign(gradient) since both moments start at zero."""
+"""First steps of each optimiser by hand: all moments start at zero."""
 
 from __future__ import annotations
 
@@ -37,3 +37,29 @@ def test_the_second_step_by_hand():
 def test_an_option_that_is_none_is_refused():
     with pytest.raises(ValidationError, match="momentum"):
         AdamWConfig(momentum=0.9)
+
+
+def test_the_first_step_of_adafactor_on_a_vector_is_a_share_of_its_size():
+    """At step 1 the second moment is g * g, so that the update is the sign of g; it is scaled by the RMS of w.
+
+    RMS of (3, 4) is sqrt(12.5) = 3.5355; at a rate of 0.01 each number moves by 0.035355 against its gradient.
+    """
+    weight = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
+    entry = OPTIMIZERS["adafactor"]
+    optimizer = entry.build({"w": weight}, entry.config())
+    set_learning_rate(optimizer, 0.01)
+    weight.grad = torch.tensor([0.2, -5.0])
+    optimizer.step()
+    torch.testing.assert_close(weight.detach(), torch.tensor([3.0 - 0.0353553, 4.0 + 0.0353553]))
+
+
+def test_adafactor_moves_weights_of_different_size_by_the_same_share():
+    small, large = (torch.nn.Parameter(torch.full((4, 4), size)) for size in (0.01, 1.0))
+    entry = OPTIMIZERS["adafactor"]
+    optimizer = entry.build({"small": small, "large": large}, entry.config())
+    set_learning_rate(optimizer, 0.02)
+    gradient = torch.randn(4, 4, generator=torch.Generator().manual_seed(0))
+    small.grad, large.grad = gradient.clone(), gradient.clone()
+    before = small.detach().clone(), large.detach().clone()
+    optimizer.step()
+    torch.testing.assert_close((small - before[0]) / 0.01, large - before[1], rtol=1e-4, atol=1e-6)

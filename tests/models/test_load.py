@@ -6,9 +6,11 @@ import json
 
 import pytest
 import torch
+from transformers.utils.logging import add_handler, remove_handler
 
 from luthier.core.artefacts import Artefacts
 from luthier.core.errors import UserError
+from luthier.methods.full import FULL, Full
 from luthier.models import stage
 from luthier.models.load import load_base
 from luthier.recipe.schema import Model
@@ -56,6 +58,43 @@ def test_added_tokens_start_at_the_mean(tmp_path, family, spare):
         mean = before.weight[:SIZE].mean(0)
         torch.testing.assert_close(after.weight[SIZE : SIZE + 2], mean.expand(2, -1))
     assert base.packed
+
+
+def save_untied(folder):
+    """A T5 as FLAN-T5's folder is: the output layer a table of its own, beside a tokenizer of SIZE."""
+    model = make("t5")
+    model.resize_token_embeddings(SIZE, mean_resizing=False)
+    head = model.get_output_embeddings()
+    head.weight = torch.nn.Parameter(torch.randn_like(head.weight))
+    model.config.tie_word_embeddings = False
+    model.save_pretrained(folder)
+    bytes_tokenizer().save_pretrained(folder)
+    return model
+
+
+def test_an_output_layer_of_its_own_stays_so_when_tokens_are_added(tmp_path):
+    """transformers 5 takes every T5 for tied, and would put the embeddings in place of the output layer."""
+    saved = save_untied(tmp_path)
+    model = load_base(section(tmp_path, context=64, add_tokens=("<|a|>", "<|b|>"))).model
+    for before, after in (
+        (saved.get_input_embeddings().weight, model.get_input_embeddings().weight),
+        (saved.get_output_embeddings().weight, model.get_output_embeddings().weight),
+    ):
+        assert torch.equal(after[:SIZE], before)
+        torch.testing.assert_close(after[SIZE:], before.mean(0).expand(2, -1))
+    assert model.encoder.embed_tokens.weight is model.decoder.embed_tokens.weight is model.shared.weight
+
+
+def test_nothing_is_said_of_an_output_layer_of_its_own(tmp_path, caplog):
+    save_untied(tmp_path)
+    add_handler(caplog.handler)
+    try:
+        model = load_base(section(tmp_path, context=64)).model
+        FULL.save(FULL.prepare(model, Full(), 0), tmp_path / "saved", Full(), "t5")
+        FULL.load(model, tmp_path / "saved")
+    finally:
+        remove_handler(caplog.handler)
+    assert caplog.messages == []
 
 
 def test_a_known_token_is_not_added_again(tmp_path):

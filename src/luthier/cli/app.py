@@ -15,7 +15,6 @@ from luthier.core.errors import USER
 app = typer.Typer(
     name="luthier",
     help="Fine-tune a language model in seven stages, each proved on the way.",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -82,7 +81,9 @@ def _usage(error: Exception, as_json: bool) -> int:
     from luthier.cli.verb import fail
 
     try:
-        fail(f"{error.format_message().rstrip('.')}: see `luthier --help`", USER, as_json, {})  # type: ignore[attr-defined]
+        context: typer.Context | None = getattr(error, "ctx", None)
+        help_of = context.command_path if context else "luthier"
+        fail(f"{error.format_message().rstrip('.')}: see `{help_of} --help`", USER, as_json, {})  # type: ignore[attr-defined]
     except typer.Exit as leave:
         return leave.exit_code
 

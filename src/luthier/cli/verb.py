@@ -72,8 +72,8 @@ def fail(message: str, code: int, as_json: bool, state: dict[str, Any]) -> NoRet
         from rich.console import Console
         from rich.markup import escape
 
-        mark = "[yellow]no[/]" if code == REFUSED else "[red]error[/]"
-        Console(stderr=True).print(f"{mark}: {escape(message)}", highlight=False, soft_wrap=True)
+        mark = {REFUSED: "[yellow]no[/]: ", INTERRUPTED: ""}.get(code, "[red]error[/]: ")
+        Console(stderr=True).print(f"{mark}{escape(message)}", highlight=False, soft_wrap=True)
     raise typer.Exit(code)
 
 

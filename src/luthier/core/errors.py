@@ -12,6 +12,7 @@ from difflib import get_close_matches
 
 DONE, REFUSED, USER, BROKEN = 0, 1, 2, 3
 INTERRUPTED = 130
+SHOWN = 25  # names that a sentence lists
 
 
 class UserError(ValueError):
@@ -27,7 +28,10 @@ class Interrupted(Exception):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A sentence naming the closest known word, or else all of them."""
+    """A sentence naming the closest known word, or else all of them (the first ones of very many)."""
     known = sorted(known)
     close = get_close_matches(word, known, n=1, cutoff=0.6)
-    return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(known)}"
+    if close:
+        return f"did you mean '{close[0]}'?"
+    more = f" and {len(known) - SHOWN} more" if len(known) > SHOWN else ""
+    return f"known: {', '.join(known[:SHOWN]) or 'none'}{more}"

@@ -6,13 +6,14 @@ decided above, by the pipeline and the command line.
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from luthier.core.files import finite, json_text
 
 LOGGER = logging.getLogger("luthier")
 LOGGER.setLevel(logging.INFO)
@@ -37,7 +38,7 @@ class _JsonlHandler(logging.FileHandler):
             "message": record.getMessage(),
             **getattr(record, "values", {}),
         }
-        return json.dumps(body, ensure_ascii=False, default=str)
+        return json_text(finite(body), default=str)
 
 
 @contextmanager

@@ -1,13 +1,14 @@
-"""Files written whole or not at all, and their checksums."""
+"""Files written whole or not at all, and their checksums. JSON is strict: a number that is none is written null."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
 import json
+import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,23 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def finite(value: Any) -> Any:
+    """The JSON value with null for every float that is infinite or not a number, which JSON has no word for."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: finite(entry) for key, entry in value.items()}
+    return [finite(entry) for entry in value] if isinstance(value, list | tuple) else value
+
+
+def json_text(value: Any, **layout: Any) -> str:
+    """The value as strict JSON; ValueError for a float that is not finite, which `finite` takes out."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, **layout)
+
+
 def digest(value: Any) -> str:
     """SHA-256 of a JSON value, independent of the order of its keys."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+    return hashlib.sha256(json_text(value, sort_keys=True).encode()).hexdigest()
 
 
 def sync(path: Path) -> None:
@@ -37,7 +52,7 @@ def sync(path: Path) -> None:
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turn 'no space left on device' into a sentence that says where and what to do."""
+    """Turn a full disk and missing permission into a sentence that says where and what to do."""
     try:
         yield
     except OSError as error:
@@ -45,6 +60,11 @@ def disk_errors(path: Path) -> Iterator[None]:
             raise UserError(
                 f"no space left on the disk of {path}: free some and run `luthier resume`, or choose another "
                 "folder with --out; what was finished is kept"
+            ) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise UserError(
+                f"{error.filename or path} may not be written ({error.strerror}): give yourself permission (chmod u+w), "
+                "or choose another folder with --out"
             ) from error
         raise
 
@@ -66,7 +86,7 @@ def write_text(path: Path, body: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON value atomically, readable, with a newline at the end."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    write_text(path, json_text(value, indent=2) + "\n")
 
 
 def read_json(path: Path) -> Any:
@@ -81,7 +101,7 @@ def write_jsonl(path: Path, values: Iterator[Any] | list[Any]) -> int:
     with disk_errors(path):
         with temporary.open("w", encoding="utf-8") as file:
             for value in values:
-                file.write(json.dumps(value, ensure_ascii=False) + "\n")
+                file.write(json_text(value) + "\n")
                 count += 1
         sync(temporary)
         os.replace(temporary, path)

@@ -40,7 +40,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class PromptCompletion:
-    """A prompt and its answer; `references` are further answers that evaluation accepts too.
+    """A prompt and its answer; `references` are further answers, beside `completion`, that evaluation accepts too.
 
     `fields` holds the row's own columns as text: templates and baselines such as `lead` look the input up there.
     """

@@ -73,21 +73,19 @@ def _prompt(row: Row, view: View, fields: Mapping[str, str], columns: Sequence[s
 
 
 def _answer(values: Mapping[str, Any], view: View) -> tuple[str, tuple[str, ...]]:
-    """The answer, and all the accepted answers where the row has more than one."""
+    """The answer, and the further ones that are accepted too, of a row that has more than one."""
     columns = view.answer
-    several = len(columns) > 1
     answers: list[str] = []
     for column in columns:
         value = _present(values, column)
         if isinstance(value, list):
-            several = True
             answers += [_is_text(item, column) for item in value]
         else:
             answers.append(_text(values, column))
     answers = [answer for answer in answers if answer.strip()]
     if not answers:
         raise Unusable(f"empty answer: nothing in {', '.join(columns)}")
-    return answers[0], tuple(answers) if several else ()
+    return answers[0], tuple(answers[1:])
 
 
 def _messages(row: Row, view: View, group: str | None) -> Record:
@@ -145,7 +143,7 @@ def _text(values: Mapping[str, Any], column: str) -> str:
 
 def _is_text(value: Any, column: str) -> str:
     if not isinstance(value, str):
-        raise Unusable(f"column '{column}' holds {type(value).__name__}, not text")
+        raise Unusable(f"column '{column}' holds {type(value).__name__}, not text: write it in quotes")
     return value
 
 

@@ -133,7 +133,7 @@ def _take_row(
 
 
 def _all_columns_used(data: Data, views: dict[str, View]) -> None:
-    """Refuse a mapped column that no source's layout reads: it would have no effect."""
+    """Refuse a mapped column that no source has or that no source's layout reads: it would have no effect."""
     used = {name for view in views.values() for name in view.columns}
     for name, column in data.columns.items():
         if views and name not in used:
@@ -141,4 +141,9 @@ def _all_columns_used(data: Data, views: dict[str, View]) -> None:
             raise UserError(
                 f"data.columns.{name} = {column}: the layout {layouts} reads no '{name}': take it out, or "
                 "choose another data.layout"
+            )
+        if views and name != column and all(view.columns.get(name) in (None, (name,)) for view in views.values()):
+            raise UserError(
+                f"data.columns.{name}: no source has a column '{column}', only '{name}' itself: write a column that is "
+                f"there, or take data.columns.{name} out"
             )

@@ -143,6 +143,10 @@ def _template(
     aliases = {name: own[0] for name, own in columns.items() if name not in seen and len(own) == 1}
     format = PromptFormat(tuple((aliases.get(t, t) if is_column else t, is_column) for t, is_column in parsed.pieces))
     prompt_format.check(format, seen)
+    if not format.columns:
+        columns_there = [column for column in seen if column not in view.answer]
+        example = f", such as {{{columns_there[0]}}}" if columns_there else ""
+        raise UserError(f"data.prompt names no column: every row would have the same prompt; put one in{example}")
     for column in format.columns:
         if column in view.answer:
             raise UserError(f"data.prompt holds the answer's own column '{column}': take {{{column}}} out of it")

@@ -12,6 +12,7 @@ from typing import Any, TextIO
 from luthier.core.artefacts import Counts
 from luthier.core.errors import UserError
 from luthier.core.events import warn
+from luthier.core.files import finite
 from luthier.core.records import Origin
 
 NAMED = 3  # rejected rows that an error names
@@ -41,7 +42,7 @@ class Ledger:
         if len(self._first) < NAMED:
             self._first.append(f"{origin}: {reason}")
         row = {"source": origin.source, "file": origin.file, "row": origin.row, "reason": reason, "raw": raw}
-        self._rejected_file.write(json.dumps(row, default=str) + "\n")
+        self._rejected_file.write(json.dumps(finite(row), default=str, allow_nan=False) + "\n")
 
     def remove(self, setting: str, origin: Origin, id: str | None) -> None:
         """A setting takes a row out; a row beyond `rows` was never made a record and has no id."""

@@ -57,13 +57,22 @@ class Sieve:
         pool = rows[POOL]
         if not pool:
             raise UserError(
-                "no row is left to train on: see rejected.jsonl and removed.jsonl for the reason of each "
-                "(rows over model.context go under too_long; data.too_long: truncate keeps them)"
+                f"no row is left to train on ({self._gone()}): see rejected.jsonl and removed.jsonl for the reason of "
+                "each (rows over model.context go under too_long; data.too_long: truncate keeps them)"
             )
         keys = [self._spool.groups[row] or self._spool.keys[row].hex() for row in pool]
-        shares = split_rows(keys, pool_sizes(self._data), self._seed, self._data.split.by)
+        try:
+            shares = split_rows(keys, pool_sizes(self._data), self._seed, self._data.split.by)
+        except UserError as error:
+            raise UserError(f"{error} ({self._gone()})") from None
         own = {name: list(taken) for name, taken in rows.items() if name != POOL}
         return own | {name: [pool[place] for place in places] for name, places in shares.items()}
+
+    def _gone(self) -> str:
+        """How many rows came in, and what has become of those that are not there any more."""
+        counts = self._ledger.counts()
+        gone = {"rejected": counts.rejected, **counts.removed}
+        return f"{counts.total} rows came in" + "".join(f", {gone[why]} {why}" for why in gone if gone[why])
 
     def _without_copies(self, rows: Sequence[int]) -> list[int]:
         """The rows without those whose text an earlier one has, where the recipe removes them."""

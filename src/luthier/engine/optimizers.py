@@ -47,6 +47,41 @@ def build_adamw(parameters: Mapping[str, nn.Parameter], config: AdamWConfig) -> 
     )
 
 
-ADAMW = OptimizerEntry(AdamWConfig, build_adamw)
+class AdafactorConfig(BaseModel):
+    """Adafactor (Shazeer and Stern 2018); T5's own optimiser, whose steps are relative to the size of each weight.
 
-OPTIMIZERS: Table[OptimizerEntry] = Table("optimizer", {"adamw": "luthier.engine.optimizers:ADAMW"})
+    A T5 has embeddings of size 1 beside queries of size 0.01 and attention without a scale: a step that suits the one
+    wrecks or freezes the other. The learning rate is the relative one, about 1e-2.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    weight_decay: float = Field(0.0, ge=0)
+    """Decoupled decay."""
+    beta2_decay: float = Field(-0.8, lt=0)
+    """The second moment forgets as 1 - step ** beta2_decay."""
+    clip: float = Field(1.0, gt=0)
+    """Largest root mean square of an update before it is scaled."""
+
+
+def build_adafactor(parameters: Mapping[str, nn.Parameter], config: AdafactorConfig) -> torch.optim.Optimizer:
+    """Adafactor over all parameters; the second moment of a matrix is kept as a row and a column."""
+    return torch.optim.Adafactor(
+        list(parameters.values()),
+        lr=0.0,
+        beta2_decay=config.beta2_decay,
+        d=config.clip,
+        weight_decay=config.weight_decay,
+    )
+
+
+ADAMW = OptimizerEntry(AdamWConfig, build_adamw)
+ADAFACTOR = OptimizerEntry(AdafactorConfig, build_adafactor)
+
+OPTIMIZERS: Table[OptimizerEntry] = Table(
+    "optimizer",
+    {
+        "adamw": "luthier.engine.optimizers:ADAMW",
+        "adafactor": "luthier.engine.optimizers:ADAFACTOR",
+    },
+)

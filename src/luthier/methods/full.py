@@ -10,6 +10,7 @@ from transformers.utils import logging
 
 from luthier.core.errors import UserError
 from luthier.methods.contract import Method, Trainable
+from luthier.models.ties import without_advice
 from luthier.recipe.values import Frozen
 
 
@@ -37,7 +38,8 @@ def load(model: PreTrainedModel, folder: Path) -> Trainable:
     if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
         raise UserError(f"{folder} holds no model: name a folder with config.json and safetensors weights")
     logging.disable_progress_bar()
-    saved = type(model).from_pretrained(folder, dtype=torch.float32, use_safetensors=True, local_files_only=True)
+    with without_advice():
+        saved = type(model).from_pretrained(folder, dtype=torch.float32, use_safetensors=True, local_files_only=True)
     try:
         model.load_state_dict(saved.state_dict())
     except RuntimeError as error:

@@ -15,6 +15,7 @@ from luthier.core.events import warn
 from luthier.models.hub import WEIGHTS, fetch
 from luthier.models.packing import adopt
 from luthier.models.resolve import Resolved, check_weights, resolve
+from luthier.models.ties import as_they_are, without_advice
 from luthier.models.tokenizers import add_tokens, read_tokenizer
 from luthier.models.weights import check_files
 from luthier.recipe.schema import Model
@@ -90,19 +91,27 @@ def _pretrained(resolved: Resolved) -> PreTrainedModel:
     check_files(resolved.folder)
     logging.disable_progress_bar()
     try:
-        loaded: Any = model_class(resolved).from_pretrained(
-            resolved.folder,
-            dtype=torch.float32,
-            use_safetensors=True,
-            local_files_only=True,
-            output_loading_info=True,
-        )
+        with without_advice():
+            loaded: Any = model_class(resolved).from_pretrained(
+                resolved.folder,
+                dtype=torch.float32,
+                use_safetensors=True,
+                local_files_only=True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are named and refused below
+            )
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
         raise UserError(
             f"model.base: the weights of {resolved.name} do not fit its config.json ({reason})"
         ) from error
     model, report = loaded
+    if report["mismatched_keys"]:
+        name, found, wanted = min(report["mismatched_keys"])
+        raise UserError(
+            f"model.base: {len(report['mismatched_keys'])} weights of {resolved.name} do not fit its config.json; the "
+            f"first, {name}, is {tuple(found)} where the config says {tuple(wanted)}: take both from the same model"
+        )
     for what, effect in (("missing", "are missing and start at random"), ("unexpected", "are not used")):
         names = sorted(report[f"{what}_keys"])
         if names:
@@ -117,7 +126,8 @@ def make_room(model: PreTrainedModel, tokens: int, added: list[int]) -> None:
     A mean lies where the output layer is calibrated: a random row would often win the softmax or drown the input.
     """
     if tokens > model.get_input_embeddings().weight.size(0):  # pyright: ignore[reportCallIssue]
-        model.resize_token_embeddings(tokens, mean_resizing=False)
+        with as_they_are(model):
+            model.resize_token_embeddings(tokens, mean_resizing=False)
     if not added:
         return
     tables: Any = (model.get_input_embeddings(), model.get_output_embeddings())

@@ -43,7 +43,10 @@ def open_folder(recipe: Recipe, out: Path | None = None) -> Path:
     if folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
         raise UserError(f"{folder} holds other files and no run: give --out a folder that is new or empty")
     with disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except (FileNotFoundError, FileExistsError, NotADirectoryError) as error:
+            raise UserError(f"{folder} cannot be made ({error.strerror}): choose another folder with --out") from None
         save(recipe, folder / RECIPE)
     return folder
 

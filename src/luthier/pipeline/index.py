@@ -12,6 +12,7 @@ from types import TracebackType
 
 from luthier.core.errors import Interrupted, Refusal, UserError, did_you_mean
 from luthier.core.events import Stopwatch, emit, warn
+from luthier.core.files import read_json
 from luthier.pipeline import summary
 from luthier.pipeline.folder import MANIFEST, RECIPE, is_locked, run_id, workspace
 from luthier.recipe.schema import Recipe
@@ -64,6 +65,8 @@ class Indexed:
         status = self._status(error)
         seconds = round(self.watch.seconds, 3)
         emit("run.ended", run=self.entry.id, status=status, seconds=seconds, error=str(error) if error else None)
+        if status == "done":  # this call may have skipped most of the run
+            seconds = read_json(self.folder / MANIFEST)["seconds"]
         _store(replace(self.entry, status=status, seconds=seconds, **summary.best(self.folder)))
 
     def _status(self, error: BaseException | None) -> str:

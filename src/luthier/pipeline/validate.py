@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -15,6 +15,7 @@ from luthier.recipe.schema import Recipe, Training
 from luthier.recipe.values import Named
 
 BASELINES = ("base", "few-shot", "lead")
+ON_VALIDATION = ("select", "patience", "validate_every")  # what does nothing without validation rows
 FOLDER_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}")
 
 
@@ -52,6 +53,17 @@ def _training(recipe: Recipe, training: Training, place: str, own: Mapping[str, 
     for source in training.on:
         yield from _known(key("on"), source, recipe.data.sources, "source of data.sources")
     yield from _known(key("select"), training.select, METRICS, "metric")
+    yield from _without_effect(recipe, training, key)
+
+
+def _without_effect(recipe: Recipe, training: Training, key: Callable[[str], str]) -> Iterator[str]:
+    """What is written about validations that there will not be."""
+    if recipe.data.split.validation == 0:
+        for name in ON_VALIDATION:
+            if getattr(training, name) not in (Training.model_fields[name].default, 0):
+                yield f"{key(name)} needs validation rows: raise data.split.validation, which is 0, or leave it out"
+    if training.patience is not None and training.validate_every == 0:
+        yield f"{key('patience')} counts validations and there is but one: write {key('validate_every')}: 10%"
 
 
 def _named(key: str, named: Named, table: Table[Any]) -> Iterator[str]:
@@ -77,7 +89,9 @@ def _evaluation(recipe: Recipe) -> Iterator[str]:
     for metric in recipe.evaluate.metrics:
         yield from _known("evaluate.metrics", metric, METRICS, "metric")
     select, metrics = recipe.evaluate.select, recipe.evaluate.metrics
-    if select not in metrics:
+    if not metrics:
+        yield "evaluate.metrics is empty: name at least one, such as [rougeL, perplexity]"
+    elif select not in metrics:
         yield f"evaluate.select = '{select}' is not among evaluate.metrics: write one of {', '.join(metrics)}"
 
 

@@ -13,7 +13,7 @@ from luthier.core.events import Stopwatch
 from luthier.core.records import Record, Text
 from luthier.core.shards import Shard
 from luthier.engine.job import Job, draw, held_out
-from luthier.engine.memory import available_bytes, current_bytes, peak_bytes
+from luthier.engine.memory import available_bytes, current_bytes, peak_bytes, ran_out
 from luthier.engine.score import score
 from luthier.engine.step import gradients, trains
 from luthier.generation.generate import generate
@@ -58,7 +58,9 @@ def probe(job: Job, validation: Shard, prompts: Sequence[Record]) -> Probe:
         scored = _score_seconds(job, validation)
         peak = max(peak, peak_bytes())
         read, spoken = _answer_seconds(job, prompts)
-    except torch.OutOfMemoryError as problem:
+    except RuntimeError as problem:
+        if not ran_out(problem):
+            raise
         raise Refusal(_too_large(job)) from problem
     if job.settings.select != LOSS:  # validations answer, too
         peak = max(peak, peak_bytes())

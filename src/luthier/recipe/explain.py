@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from luthier.core.errors import UserError, did_you_mean
 from luthier.recipe.describe import describe
+from luthier.recipe.values import Named
 
 Loc = tuple[int | str, ...]
 
@@ -73,6 +74,15 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
     return next((found for arg in get_args(annotation) if (found := _model_in(arg))), None)
 
 
+def _wanted(given: Any, around: type[BaseModel], expected: Any) -> str:
+    """What to write for a value of another kind; keys by name, and quotes where YAML reads text as something else."""
+    below = _model_in(expected)
+    if below is not None and not _is_dict(expected) and not issubclass(below, Named):
+        return f"keys below it: {', '.join(below.model_fields)}"
+    wanted = describe(expected)
+    return f"{wanted} (in quotes)" if expected in (str, str | None) and given is not None else wanted
+
+
 def _sentence(problem: Any, key: str, last: str, around: type[BaseModel], expected: Any) -> str:
     kind, given = problem["type"], problem["input"]
     if kind == "extra_forbidden":
@@ -86,6 +96,6 @@ def _sentence(problem: Any, key: str, last: str, around: type[BaseModel], expect
     if kind == "string_pattern_mismatch":
         return f"{key} = {given!r}: use letters, digits, dots and dashes only, at most 64, such as my-run"
     if kind.endswith(("_type", "_parsing")):
-        return f"{key} = {given!r}: write {describe(expected)}"
+        return f"{key} {'is empty' if given is None else f'= {given!r}'}: write {_wanted(given, around, expected)}"
     message = problem["msg"].removeprefix("Value error, ")
     return f"{key} = {given!r}: {message[0].lower()}{message[1:]}"

@@ -137,11 +137,11 @@ class Training(_Documented):
     max_steps: int | None = Field(default=None, ge=1)
     """Stop after this many optimiser steps, whatever `epochs` says."""
     tokens_per_step: int = Field(default=8192, ge=16)
-    """Tokens (inputs and labels) of one optimiser step."""
+    """Tokens read of the rows in one optimiser step, inputs and labels; `text` hides its spans after this count."""
     micro_tokens: int = Field(default=4096, ge=16)
     """Tokens held in memory at once; changes memory and speed, never the result."""
     optimizer: Named = Named(name="adamw")
-    """adamw; with options `{name: adamw, weight_decay: 0.01, beta2: 0.95}`."""
+    """adamw, adafactor (for a T5 from random weights); with options `{name: adamw, weight_decay: 0.01, beta2: 0.95}`."""
     learning_rate: Number = Field(default=2e-4, gt=0)
     """Peak learning rate."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
@@ -159,7 +159,7 @@ class Training(_Documented):
     patience: int | None = Field(default=None, ge=1)
     """Stop after this many validations without a better `select`; default: never."""
     checkpoint_every: Number = Field(default=300, gt=0)
-    """Seconds between two checkpoints; one is also written at each best validation and at the end."""
+    """Seconds between two checkpoints; one is also written at the end. A best validation keeps the weights alone."""
 
 
 class Train(Training):

@@ -29,10 +29,12 @@ def parse_number(value: Any) -> Any:
 
 def _split_size(value: Any) -> Any:
     """A share as a float below 1, a number of rows as an integer, anything else as the name of a source."""
-    value = parse_share(value)
+    written, value = value, parse_share(value)
+    if written is not value and not 0 <= value < 1:
+        raise ValueError(f"{written} is no share of the rows: write one below 100%, such as 5%, or a number of rows")
     if isinstance(value, bool) or value is None:
         raise ValueError("write a share (5%), a number of rows (200) or a source (file.jsonl)")
-    if isinstance(value, float) and value >= 1 and not value.is_integer():
+    if isinstance(value, float) and (value != value or value >= 1 and not value.is_integer()):
         raise ValueError(f"{value} is neither a share (below 1, or 5%) nor a whole number of rows")
     if isinstance(value, float) and value >= 1:
         return int(value)
@@ -41,8 +43,8 @@ def _split_size(value: Any) -> Any:
     return value
 
 
-Number = Annotated[float, BeforeValidator(parse_number)]
-Share = Annotated[float, BeforeValidator(parse_share), Field(ge=0, le=1)]
+Number = Annotated[float, BeforeValidator(parse_number), Field(allow_inf_nan=False)]
+Share = Annotated[float, BeforeValidator(parse_share), Field(ge=0, le=1, allow_inf_nan=False)]
 SplitSize = Annotated[int | float | str, BeforeValidator(_split_size)]
 
 

@@ -1,4 +1,7 @@
-"""metrics.jsonl: a line per step and a line per validation; a resumed run continues it without a seam."""
+"""metrics.jsonl: a line per step and a line per validation; a resumed run continues it without a seam.
+
+A loss or norm that is not a number is null there.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from luthier.core.files import disk_errors, read_jsonl, write_jsonl
+from luthier.core.files import disk_errors, finite, json_text, read_jsonl, write_jsonl
 
 
 class Journal:
@@ -21,7 +24,7 @@ class Journal:
     def write(self, **values: Any) -> None:
         """Append a line."""
         with disk_errors(self._path), self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(values) + "\n")
+            file.write(json_text(finite(values)) + "\n")
 
 
 def _sound_lines(path: Path) -> list[Any]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from luthier.core.errors import Interrupted, UserError
 from luthier.core.events import warn
+from luthier.core.files import finite
 from luthier.core.progress import bar
 from luthier.engine.job import Job, draw
 from luthier.engine.memory import current_bytes, ran_out
@@ -83,10 +84,10 @@ def validation_steps(total: int, share: float) -> set[int]:
 def validate(job: Job, state: State, around: Surroundings) -> None:
     """Measure on the validation rows, if there are any, keep the best weights, count how long ago the best was."""
     start = time.monotonic()
-    metrics = around.validate()
-    if not metrics:
+    measured = around.validate()
+    if not measured:
         return
-    value = metrics[job.settings.select]
+    value, metrics = measured[job.settings.select], finite(measured)
     better = state.improves(value, around.higher_is_better)
     if better:
         state.best, state.best_step, state.best_metrics, state.since_best = value, state.step, metrics, 0

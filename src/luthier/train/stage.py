@@ -20,6 +20,7 @@ from luthier.engine.memory import peak_bytes, reset_peak
 from luthier.engine.score import score
 from luthier.engine.step import trains
 from luthier.methods import METHODS
+from luthier.metrics import METRICS
 from luthier.recipe.sections import TrainSection
 from luthier.train import checkpoint
 from luthier.train.interrupt import stop_request
@@ -59,7 +60,7 @@ def train_from_checkpoint(section: TrainSection, inputs: Artefacts, out: Path, j
             checkpoints=checkpoints,
             journal=Journal(out / "metrics.jsonl", state.step),
             validate=validator(section, inputs, job, evaluate),
-            higher_is_better=section.training.select != LOSS,
+            higher_is_better=METRICS[section.training.select].higher_is_better,
             stop=stop,
         )
         return train(job, state, around)
@@ -112,7 +113,8 @@ def finish(out: Path, job: Job, state: State, peak: int) -> None:
         "chosen": checkpoint.chosen(job),
     }
     write_json(out / "result.json", body)
-    best = ", ".join(f"{name} {value:.4g}" for name, value in state.best_metrics.items()) or "nothing to validate on"
+    measured = [f"{name} {value:.4g}" for name, value in state.best_metrics.items() if value is not None]
+    best = ", ".join(measured) or "nothing to validate on"
     emit("train.done", f"{out.name}: {state.step} steps, best at step {best_step} ({best})", **body)
 
 

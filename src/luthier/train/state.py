@@ -16,7 +16,7 @@ class State:
     seconds: float = 0.0
     best: float | None = None  # the best value of `train.select`
     best_step: int = 0
-    best_metrics: dict[str, float] = field(default_factory=dict)
+    best_metrics: dict[str, float | None] = field(default_factory=dict)  # None where it was not a number
     since_best: int = 0  # validations since then
     skipped: list[int] = field(default_factory=list)  # steps whose loss or gradient was not a number
     out_of_patience: bool = False

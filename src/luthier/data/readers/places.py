@@ -108,7 +108,8 @@ def _files(path: Path) -> list[Path]:
     if path.exists() and _suffix(path) not in FORMATS:
         raise UserError(f"{path} is of no known format: expected {', '.join(FORMATS)} (also .gz)")
     if not path.exists():
-        raise UserError(f"there is no file {path}: {_near(path)}")
+        start = "" if path.is_absolute() else f" in {Path.cwd()}, where the command was called"
+        raise UserError(f"there is no file {path}{start}: {_near(path)}")
     return [path]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from luthier.evaluate.curves import points
 from luthier.evaluate.report import bars, charts
 from luthier.evaluate.report.read import BASELINES, Facts
 from luthier.evaluate.report.story import outcome
@@ -127,15 +128,14 @@ def _comparison(facts: Facts, c: dict[str, Any], reach: float) -> dict[str, Any]
 
 def curves(facts: Facts) -> list[dict[str, Any]]:
     """Each variant's training and validation loss on one common scale, with the verdict and the run's figures."""
-    seen = [p["loss"] for c in facts.curves.values() for p in (*c["train"], *c["validation"]) if "loss" in p]
+    seen = [loss for curve in facts.curves.values() for _, loss in points([*curve["train"], *curve["validation"]])]
     seen = sorted(value for value in seen if math.isfinite(value))
     if not seen:
         return []
     span = (seen[0] * 0.95, seen[min(len(seen) - 1, int(0.995 * len(seen)))] * 1.02)
     shown = []
     for name, curve in facts.curves.items():
-        train = [(p["step"], p["loss"]) for p in curve["train"]]
-        validation = [(p["step"], p["loss"]) for p in curve["validation"] if "loss" in p]
+        train, validation = points(curve["train"]), points(curve["validation"])
         drawn = [charts.Line("training loss", smooth(train) if len(train) > 120 else train, "var(--s0)", thin=True)]
         if validation:
             drawn.append(charts.Line("validation loss", validation, colour(facts, name)))
