@@ -50,6 +50,13 @@ def test_wrong_arguments_are_the_users(luthier, arguments):
     assert luthier(*arguments).code == 2
     said = luthier(*arguments, "--json")
     assert said.code == 2 and said.document["error"]["kind"] == "input"
+    verb = "luthier run" if arguments[0] == "run" else "luthier"
+    assert said.document["error"]["message"].endswith(f"see `{verb} --help`")
+
+
+def test_nothing_asked_is_answered_with_help(luthier):
+    said = luthier()
+    assert said.code == 0 and "list the runs" in said.out and said.err == ""
 
 
 def test_no_color_is_honoured(workplace):

@@ -61,6 +61,12 @@ def test_in_is_kept_and_rejected_and_removed(base, kinds, rows):
         assert read_jsonl(done.out / "removed.jsonl") == done.removed
 
 
+def test_what_is_rejected_is_written_as_strict_json(base, tmp_path):
+    path = write_jsonl(tmp_path / "a.jsonl", ['{"prompt": "one", "completion": "1"}', '{"prompt": "two", "n": NaN}'])
+    done = Stage(base, tmp_path / "out", CONTEXT, 7, sources=str(path))
+    assert [row["raw"] for row in done.rejected] == [{"prompt": "two", "n": None}]
+
+
 @pytest.mark.data
 def test_every_row_of_dialogsum(data_folder, tmp_path):
     base = data_folder / "stories260K" / "hf"

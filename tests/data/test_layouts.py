@@ -150,6 +150,7 @@ def test_a_row_without_a_column_that_others_have():
         ({"prompt": "{text}"}, ["text"], "data.prompt has no effect on the layout text"),
         ({"prompt": "a {b"}, ["b", "completion"], "a single '{' at character 3"),
         ({"prompt": "a b}"}, ["b", "completion"], "a single '}' at character 4"),
+        ({"prompt": "Summarise."}, ["completion", "b"], "names no column: every row would have the same prompt; put"),
     ],
 )
 def test_layouts_that_do_not_fit(data, columns, sentence):

@@ -252,6 +252,7 @@ def test_broken_rows_are_kept_aside_and_too_many_stop_the_run(stage, tmp_path):
         ({"split": {"validation": 0, "test": 5, "by": "familly"}}, "data.split.by: .* no column 'familly'"),
         ({"split": {"validation": 0, "test": "data"}}, "sends every source to validation or test"),
         ({"columns": {"text": "prompt"}, "layout": "prompt-completion"}, "reads no 'text': take it out"),
+        ({"columns": {"prompt": "question"}}, "no source has a column 'question', only 'prompt' itself"),
     ],
 )
 def test_splits_and_columns_that_cannot_be(stage, tmp_path, data, sentence):
@@ -260,9 +261,15 @@ def test_splits_and_columns_that_cannot_be(stage, tmp_path, data, sentence):
         stage(sources={"data": str(path)}, **data)
 
 
+def test_a_split_that_copies_have_emptied_says_so(stage, tmp_path):
+    path = write_jsonl(tmp_path / "a.jsonl", pairs(1) * 9)
+    with pytest.raises(UserError, match=r"only 1 can be used.* \(9 rows came in, 8 duplicates\)"):
+        stage(sources=str(path), split={"validation": 0, "test": 3})
+
+
 def test_when_no_row_is_left(stage, tmp_path):
     path = write_jsonl(tmp_path / "a.jsonl", pairs(5))
-    with pytest.raises(UserError, match=r"no row is left to train on.*too_long"):
+    with pytest.raises(UserError, match=r"no row is left to train on \(5 rows came in, 5 too_long\)"):
         stage(context=8, sources=str(path))
     with pytest.raises(UserError, match="the split train is empty: all its rows are held out too"):
         stage(sources=str(path), split={"validation": 0, "test": str(path)})

@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from luthier.core.errors import UserError
-from luthier.core.files import read_json, write_json
+from luthier.core.files import read_json, read_jsonl, write_json, write_jsonl
+from luthier.evaluate.curves import read_curve
 from luthier.evaluate.report import write_card, write_report
 from luthier.evaluate.report.read import read_run
 from luthier.evaluate.report.samples import choose, groups
@@ -145,6 +146,19 @@ def test_a_checkpoint_of_step_0_and_skipped_steps_are_warned_of(tmp_path: Path) 
     write_json(path, {**read_json(path), "best_step": 0, "skipped_steps": [3]})
     text = Page(write_report(run).read_text()).text
     assert "lora is the untrained model" in text and "not a number: 3" in text
+
+
+def test_losses_that_were_no_numbers_are_told_of_and_left_out_of_the_curve(tmp_path: Path) -> None:
+    run = build_run(tmp_path / "run", upto=4)
+    path = run / "4-train" / "lora" / "metrics.jsonl"
+    validation = {"step": 5, "validation": {"loss": None}, "best": False}
+    write_jsonl(
+        path, [{**line, "loss": None} if line["step"] == 3 else line for line in read_jsonl(path)] + [validation]
+    )
+    curve = read_curve(path.parent)
+    assert curve["train"][2] == {"step": 3, "loss": None} and curve["validation"][-1] == {"step": 5, "loss": None}
+    text = Page(write_report(run).read_text()).text
+    assert "lora is unstable: the loss was not a number at step 3." in text
 
 
 def test_near_duplicates_that_were_not_looked_for_are_not_counted(tmp_path: Path) -> None:

@@ -35,6 +35,14 @@ def test_an_interval_that_holds_zero_shows_nothing() -> None:
     assert "could see a difference of 0.040 or more" in told
 
 
+def test_two_that_are_level_on_every_row_are_said_to_be() -> None:
+    told = words.statement(_compared(0.0, 0.0), (0.0, 0.0), ROUGE, 0.95, "8 unseen rows")
+    assert told == (
+        "Not shown to differ from the base on 8 unseen rows: ROUGE-L 0.000 against 0.000; the two are level on every "
+        "single row."
+    )
+
+
 def test_too_few_rows_for_an_interval_show_nothing() -> None:
     assert words.better(_compared(None, None), True) is None
     assert "too few rows to tell" in words.statement(_compared(None, None), (1.0, 0.0), ROUGE, 0.95, "1 row")

@@ -139,7 +139,7 @@ def test_weights_of_another_size(tmp_path):
     save(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"intermediate_size": 48}))
-    with pytest.raises(UserError, match=r"do not fit its config\.json"):
+    with pytest.raises(UserError, match=r"do not fit its config\.json; the first, .* where the config says \(.*48"):
         load_base(section(tmp_path))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 import textwrap
@@ -9,6 +11,7 @@ import textwrap
 import pytest
 
 from luthier.core.errors import UserError
+from luthier.core.files import disk_errors
 from luthier.pipeline.folder import is_locked, locked, open_folder, run_id
 
 HOLD = """
@@ -48,6 +51,14 @@ def test_other_files_and_a_file_are_refused(recipe, tmp_path):
         open_folder(recipe(), tmp_path / "thesis")
     with pytest.raises(UserError, match="is a file"):
         open_folder(recipe(), tmp_path / "thesis" / "chapter.txt")
+
+
+def test_a_folder_that_cannot_be_made_or_written(recipe, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"file/run cannot be made \(Not a directory\): choose another folder"):
+        open_folder(recipe(), tmp_path / "file" / "run")
+    with pytest.raises(UserError, match=r"may not be written \(Permission denied\)"), disk_errors(tmp_path):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(tmp_path))
 
 
 def test_two_processes_do_not_share_a_folder_and_a_dead_one_lets_go(tmp_path):

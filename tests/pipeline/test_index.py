@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from luthier.core.errors import UserError
-from luthier.core.files import write_json
+from luthier.core.files import read_json, write_json
 from luthier.pipeline import index
 from luthier.pipeline.flow import run_flow
 from luthier.pipeline.folder import open_folder
@@ -36,6 +36,13 @@ def test_a_run_is_listed_with_its_best_variant(flow, recipe):
         "rougeL",
         0.5,
     )
+
+
+def test_a_finished_run_took_what_its_stages_took_however_often_it_is_called(flow, recipe):
+    folder = run(flow, recipe())
+    write_json(folder / "manifest.json", {**read_json(folder / "manifest.json"), "seconds": 3600.0})
+    run(flow, recipe())
+    assert [entry.seconds for entry in index.entries()] == [3600.0]
 
 
 def test_newest_first_and_how_each_ended(flow, recipe, tmp_path):

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from luthier.core.artefacts import Artefacts
 from luthier.core.errors import Refusal, UserError
@@ -116,6 +117,13 @@ def test_a_budget_that_does_not_hold_the_run_is_refused_with_the_estimate_there(
     assert (tmp_path / "3-plan" / "estimate.json").exists()
 
 
+def test_a_column_that_the_test_rows_lack_is_refused_before_training(tmp_path):
+    built = house(tmp_path, "plain")
+    evaluate = built.recipe.evaluate.model_copy(update={"against": ("lead",), "lead": "nowhere"})
+    with pytest.raises(UserError, match=r"evaluate\.lead is 'nowhere', which .* does not have: name one of"):
+        plan(built, evaluate=evaluate)
+
+
 def test_no_training_rows_are_nothing_to_plan(tmp_path):
     built = house(tmp_path, "plain")
     np.save(built.shards / "train" / "input_offsets.npy", np.zeros(1, dtype=np.int64))
@@ -125,6 +133,21 @@ def test_no_training_rows_are_nothing_to_plan(tmp_path):
 
 def test_a_step_that_memory_cannot_hold_is_refused_before_it_is_tried(tmp_path, monkeypatch):
     monkeypatch.setattr(probe, "available_bytes", lambda: 0)
+    with pytest.raises(Refusal, match=r"does not fit .* write train\.micro_tokens: 128"):
+        plan(house(tmp_path, "plain"))
+
+
+def of_the_device(*arguments):
+    raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def of_the_machine(*arguments):
+    torch.empty(2**60, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize("shortage", [of_the_device, of_the_machine])
+def test_a_step_for_which_memory_does_not_suffice_is_refused(tmp_path, monkeypatch, shortage):
+    monkeypatch.setattr(probe, "gradients", shortage)
     with pytest.raises(Refusal, match=r"does not fit .* write train\.micro_tokens: 128"):
         plan(house(tmp_path, "plain"))
 

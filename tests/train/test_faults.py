@@ -38,6 +38,8 @@ def test_a_step_that_is_no_number_is_left_out_as_if_it_had_not_been_planned(pois
     assert POISONED in rows
     (warning,) = [record for record in caplog.records if record.event == "train.not_finite"]
     assert warning.values == {"rows": rows} and str(POISONED) in warning.message
+    assert [line["step"] for line in toy.steps(poisoned / "out") if line["loss"] is None] == [bad + 1]
+    assert "NaN" not in (poisoned / "out" / "metrics.jsonl").read_text()
     planned = toy.job_of(poisoned, wanted)
     without = replace(planned, steps=[*planned.steps[:bad], *planned.steps[bad + 1 :]])
     toy.train(poisoned, wanted, poisoned / "without", without)
@@ -63,7 +65,9 @@ def test_a_model_that_gives_no_number_on_the_validation_rows_is_never_the_best(f
         stage.run(blind, toy.inputs_of(folder), tmp_path / "blind", toy.not_asked)
     assert not (tmp_path / "blind" / "model").exists()
     _, state = toy.train(folder, toy.section(folder, learning_rate=1e38, max_steps=1), tmp_path / "first")
-    assert state.best_step == 0 and state.best == toy.validations(tmp_path / "first")[0]["validation"]["loss"]
+    first, last = toy.validations(tmp_path / "first")
+    assert state.best_step == 0 and state.best == first["validation"]["loss"]
+    assert last["validation"] == {"loss": None} and not last["best"]
 
 
 def of_the_device():

@@ -103,6 +103,26 @@ def test_answers_choose_the_checkpoint_where_the_recipe_says_so(furnished, tmp_p
     assert again["rougeL"] == best["validation"]["rougeL"] > lines[0]["validation"]["rougeL"]
 
 
+def test_a_metric_that_is_better_when_lower_chooses_the_lowest(furnished, tmp_path):
+    folder = furnished()
+    wanted = toy.section(folder, select="perplexity", validate_every=0.25)
+    stage.run(wanted, toy.inputs_of(folder), tmp_path, validation_metrics)
+    result, lines = read_json(tmp_path / "result.json"), toy.validations(tmp_path)
+    best = min(lines, key=lambda line: line["validation"]["perplexity"])
+    assert result["best_step"] == best["step"] > 0
+    assert result["validation"]["perplexity"] == pytest.approx(math.exp(best["validation"]["loss"]), rel=1e-5)
+
+
+def test_one_measure_without_a_number_beside_the_one_that_selects_is_no_obstacle(furnished, tmp_path):
+    folder = furnished()
+    wanted = toy.section(folder, select="rougeL", learning_rate=1e38, max_steps=1)
+
+    better_and_better = iter([0.0, 1.0])
+    stage.run(wanted, toy.inputs_of(folder), tmp_path, lambda *given: {"rougeL": next(better_and_better)})
+    result = read_json(tmp_path / "result.json")
+    assert result["validation"] == {"loss": None, "rougeL": 1.0} and result["best_step"] == 1
+
+
 def test_without_validation_rows_the_last_weights_are_saved(tmp_path):
     base = toy.write_base(tmp_path / "base", "llama")
     toy.write_data(tmp_path / "data", base, toy.questions(24), [])

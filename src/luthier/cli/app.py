@@ -71,7 +71,7 @@ def main() -> None:
 def invoke(arguments: list[str]) -> int:
     """Run the command line and return its exit code."""
     try:
-        return app(arguments, standalone_mode=False) or 0
+        return app(arguments, prog_name="luthier", standalone_mode=False) or 0
     except UsageError as error:
         return _usage(error, "--json" in arguments)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,7 @@ class Artefacts:
         return self.folders[stage]
 
 
+@cache
 def versions() -> dict[str, str]:
     """The code's own version and those of the packages whose behaviour shapes a result."""
     found = {"luthier": luthier.__version__}

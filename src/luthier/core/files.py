@@ -63,8 +63,8 @@ def disk_errors(path: Path) -> Iterator[None]:
             ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise UserError(
-                f"{error.filename or path} may not be written ({error.strerror}): give yourself permission (chmod u+w), "
-                "or choose another folder with --out"
+                f"{error.filename or path} may not be written ({error.strerror}): give yourself permission "
+                "(chmod u+w), or choose another folder with --out"
             ) from error
         raise
 

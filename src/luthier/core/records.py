@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from luthier.core.errors import UserError
+
 
 @dataclass(frozen=True, slots=True)
 class Origin:
@@ -102,6 +104,17 @@ def full_text(record: Record) -> str:
     """Input and answer as one text: what duplicates are judged by."""
     given = input_text(record)
     return f"{given}\n{answer_text(record)}" if given else answer_text(record)
+
+
+def own_column(record: Record, column: str, key: str) -> str:
+    """The text in a column of the row itself; UserError, naming the recipe's `key`, where it has no such column."""
+    fields = record.fields if isinstance(record, PromptCompletion) else {}
+    if column not in fields:
+        raise UserError(
+            f"{key} is '{column}', which {record.origin} does not have: name one of its columns "
+            f"({', '.join(sorted(fields)) or 'none'}) or leave {key} out"
+        )
+    return fields[column]
 
 
 def to_json(record: Record) -> dict[str, Any]:

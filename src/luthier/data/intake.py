@@ -144,6 +144,6 @@ def _all_columns_used(data: Data, views: dict[str, View]) -> None:
             )
         if views and name != column and all(view.columns.get(name) in (None, (name,)) for view in views.values()):
             raise UserError(
-                f"data.columns.{name}: no source has a column '{column}', only '{name}' itself: write a column that is "
-                f"there, or take data.columns.{name} out"
+                f"data.columns.{name}: no source has a column '{column}', only '{name}' itself: write a column that "
+                f"is there, or take data.columns.{name} out"
             )

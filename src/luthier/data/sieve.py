@@ -57,8 +57,8 @@ class Sieve:
         pool = rows[POOL]
         if not pool:
             raise UserError(
-                f"no row is left to train on ({self._gone()}): see rejected.jsonl and removed.jsonl for the reason of "
-                "each (rows over model.context go under too_long; data.too_long: truncate keeps them)"
+                f"no row is left to train on ({self._gone()}): see rejected.jsonl and removed.jsonl for the reason "
+                "of each (rows over model.context go under too_long; data.too_long: truncate keeps them)"
             )
         keys = [self._spool.groups[row] or self._spool.keys[row].hex() for row in pool]
         try:

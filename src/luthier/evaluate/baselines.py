@@ -8,7 +8,6 @@ from statistics import median
 
 import numpy as np
 
-from luthier.core.errors import UserError
 from luthier.core.records import (
     Conversation,
     Message,
@@ -17,6 +16,7 @@ from luthier.core.records import (
     answer_text,
     full_text,
     input_text,
+    own_column,
     with_prompt,
 )
 
@@ -96,10 +96,4 @@ def lead_source(record: Record, column: str | None) -> str:
         if isinstance(record, Conversation):
             return next((m.content for m in reversed(record.messages[:-1]) if m.role == "user"), "")
         return input_text(record)
-    fields = record.fields if isinstance(record, PromptCompletion) else {}
-    if column not in fields:
-        raise UserError(
-            f"evaluate.lead is '{column}', which {record.origin} does not have: "
-            f"name one of its columns ({', '.join(sorted(fields)) or 'none'}) or leave evaluate.lead out"
-        )
-    return fields[column]
+    return own_column(record, column, "evaluate.lead")

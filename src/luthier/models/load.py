@@ -109,8 +109,8 @@ def _pretrained(resolved: Resolved) -> PreTrainedModel:
     if report["mismatched_keys"]:
         name, found, wanted = min(report["mismatched_keys"])
         raise UserError(
-            f"model.base: {len(report['mismatched_keys'])} weights of {resolved.name} do not fit its config.json; the "
-            f"first, {name}, is {tuple(found)} where the config says {tuple(wanted)}: take both from the same model"
+            f"model.base: {len(report['mismatched_keys'])} weights of {resolved.name} do not fit its config.json; "
+            f"the first, {name}, is {tuple(found)} where the config says {tuple(wanted)}: take both from one model"
         )
     for what, effect in (("missing", "are missing and start at random"), ("unexpected", "are not used")):
         names = sorted(report[f"{what}_keys"])

@@ -19,7 +19,7 @@ class Run:
     """One run: a recipe, its folder, and the stages as calls.
 
     Each call makes what is missing before its stage, skips what has not changed, and returns the run itself, so
-    that `luthier.open("recipe.yaml").data().plan()` reads like the flow.
+    that `luthier.open_run("recipe.yaml").data().plan()` reads like the flow.
     """
 
     def __init__(self, recipe: Recipe, folder: Path) -> None:
@@ -49,7 +49,12 @@ class Run:
         return self._flow(only="evaluate")
 
     def all(self) -> Run:
-        """Every stage, and the report."""
+        """Every stage, and the report; UserError, before any of it, where there is nothing to evaluate on."""
+        if self.recipe.data.split.test == 0:
+            raise UserError(
+                "data.split.test = 0 leaves no rows to evaluate on: write a share such as 10%, or stop after the "
+                "training with `luthier train`"
+            )
         return self._flow()
 
     def _flow(self, upto: str | None = None, only: str | None = None) -> Run:

@@ -36,8 +36,9 @@ def open_folder(recipe: Recipe, out: Path | None = None) -> Path:
     if (folder / RECIPE).is_file():
         if identity(load(folder / RECIPE)) != identity(recipe):
             raise UserError(
-                f"{folder} holds a run of another recipe: choose another folder with --out, or delete that one; "
-                f"`luthier resume {folder}` continues the run that is there"
+                f"{folder} holds a run of another recipe: choose another folder with --out, or change "
+                f"{folder / RECIPE} and call `luthier resume {folder}`, which makes again only what "
+                "depends on the change"
             )
         return folder
     if folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir()):

@@ -9,6 +9,7 @@ from luthier.core.artefacts import Artefacts
 from luthier.core.errors import UserError
 from luthier.core.events import emit
 from luthier.core.files import write_json
+from luthier.core.records import own_column
 from luthier.core.shards import Shard
 from luthier.engine.job import Job, build
 from luthier.engine.memory import reset_peak
@@ -46,9 +47,18 @@ def check(section: PlanSection, inputs: Artefacts, out: Path) -> dict[str, Findi
     data = inputs["data"]
     if not len(Shard(data / "train")):
         raise UserError("there are no training rows: look at data.split and at 1-data/rejected.jsonl")
+    _check_lead(section, data)
     findings = _preflight(section, data, out)
     preflight.decide(findings, section.plan)
     return findings
+
+
+def _check_lead(section: PlanSection, data: Path) -> None:
+    """Refuse a column for the `lead` baseline that the test rows lack, which would else be found after training."""
+    column = section.evaluate.lead
+    if column is not None and "lead" in section.evaluate.against:
+        for record in read_records(data / "test"):
+            own_column(record, column, "evaluate.lead")
 
 
 def _preflight(section: PlanSection, data: Path, out: Path) -> dict[str, Finding]:

@@ -74,7 +74,7 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
     return next((found for arg in get_args(annotation) if (found := _model_in(arg))), None)
 
 
-def _wanted(given: Any, around: type[BaseModel], expected: Any) -> str:
+def _wanted(given: Any, expected: Any) -> str:
     """What to write for a value of another kind; keys by name, and quotes where YAML reads text as something else."""
     below = _model_in(expected)
     if below is not None and not _is_dict(expected) and not issubclass(below, Named):
@@ -96,6 +96,6 @@ def _sentence(problem: Any, key: str, last: str, around: type[BaseModel], expect
     if kind == "string_pattern_mismatch":
         return f"{key} = {given!r}: use letters, digits, dots and dashes only, at most 64, such as my-run"
     if kind.endswith(("_type", "_parsing")):
-        return f"{key} {'is empty' if given is None else f'= {given!r}'}: write {_wanted(given, around, expected)}"
+        return f"{key} {'is empty' if given is None else f'= {given!r}'}: write {_wanted(given, expected)}"
     message = problem["msg"].removeprefix("Value error, ")
     return f"{key} = {given!r}: {message[0].lower()}{message[1:]}"

@@ -141,7 +141,7 @@ class Training(_Documented):
     micro_tokens: int = Field(default=4096, ge=16)
     """Tokens held in memory at once; changes memory and speed, never the result."""
     optimizer: Named = Named(name="adamw")
-    """adamw, adafactor (for a T5 from random weights); with options `{name: adamw, weight_decay: 0.01, beta2: 0.95}`."""
+    """adamw, or adafactor (for a T5 from random weights); with options `{name: adamw, beta2: 0.95}`."""
     learning_rate: Number = Field(default=2e-4, gt=0)
     """Peak learning rate."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"

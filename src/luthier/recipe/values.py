@@ -34,7 +34,7 @@ def _split_size(value: Any) -> Any:
         raise ValueError(f"{written} is no share of the rows: write one below 100%, such as 5%, or a number of rows")
     if isinstance(value, bool) or value is None:
         raise ValueError("write a share (5%), a number of rows (200) or a source (file.jsonl)")
-    if isinstance(value, float) and (value != value or value >= 1 and not value.is_integer()):
+    if isinstance(value, float) and (value != value or (value >= 1 and not value.is_integer())):
         raise ValueError(f"{value} is neither a share (below 1, or 5%) nor a whole number of rows")
     if isinstance(value, float) and value >= 1:
         return int(value)

@@ -120,7 +120,7 @@ def _comparison(facts: Facts, c: dict[str, Any], reach: float) -> dict[str, Any]
         "difference": signed(c["difference"]),
         "interval": f"{signed(c['low'])} to {signed(c['high'])}",
         "p": probability(c["p"]),
-        "detectable": number(c["detectable"]),
+        "detectable": number(c["detectable"]) if c["detectable"] else "–",
         "bar": Markup(bar),
         "reading": {True: "better", False: "worse", None: "not shown"}[result],
     }

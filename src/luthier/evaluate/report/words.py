@@ -114,6 +114,8 @@ def statement(
         told = f"Not shown to differ from {other} on {rows}: {figures}"
         if comparison["low"] is None:
             return f"{told}; these are too few rows to tell."
+        if comparison["low"] == comparison["high"] == 0:
+            return f"{told}; the two are level on every single row."
         return (
             f"{told}; the true difference lies {span}, which includes none at all. "
             f"This test could see a difference of {number(comparison['detectable'])} or more."
