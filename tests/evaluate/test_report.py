@@ -80,7 +80,7 @@ def test_every_section_is_there_and_linked(page: Page) -> None:
     expected = {"scores", "comparisons", "curves", "answers", "plan", "data", "preflight", "reproduce"}
     assert ids == links == expected
     assert "4 test rows are 0.81 to 0.84 like a training row" in page.text
-    assert "near-duplicate" in page.text.lower() and "luthier run recipe.yaml --out again" in page.text
+    assert "near-duplicate" in page.text.lower() and "luthier run RUN/recipe.yaml --out again" in page.text
 
 
 def test_the_page_is_one_file_that_asks_for_nothing(page: Page) -> None:

@@ -87,6 +87,7 @@ def test_a_recipe_cannot_be_changed():
         ("train.warmup=x%", "recipe: train.warmup = 'x%': 'x%' is not a share: write a number and %, such as 5%"),
         ("name=my run", "recipe: name = 'my run': use letters, digits, dots and dashes only"),
         ("train.optimizer={beta2: 1}", "recipe: 'train.optimizer.name' is missing"),
+        ("train.optimizer={name: adamw, weight_decay: .inf}", "weight_decay is inf: write a finite number"),
         ("data.sources={}", "recipe: data.sources = {}: name at least one source"),
     ],
 )

@@ -49,9 +49,9 @@ class Split(_Documented):
     """How rows are shared out; each size is a share (5%), a number of rows (200) or a source of its own."""
 
     validation: SplitSize = 0.05
-    """Rows that choose the checkpoint."""
+    """Rows that choose the checkpoint: a share (5%), a number of rows (200), a source by its name, or a file."""
     test: SplitSize = 0.1
-    """Rows that the report is about."""
+    """Rows that the report is about, sized or named in the same ways."""
     by: str | None = None
     """A column whose values stay together on one side of every split."""
 

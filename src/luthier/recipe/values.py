@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_serializer, model_validator
@@ -68,6 +69,13 @@ class Named(BaseModel):
     @classmethod
     def _from_text(cls, value: Any) -> Any:
         return {"name": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _finite(self) -> Named:
+        for key, value in self.options.items():
+            if isinstance(value, float) and not isfinite(value):
+                raise ValueError(f"{key} is {value}: write a finite number")
+        return self
 
     @model_serializer
     def _as_written(self) -> Any:
