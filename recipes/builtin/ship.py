@@ -31,11 +31,11 @@ tags: [luthier, t5, synthetic]
 # builtin:{name}
 
 A T5 (gated GELU, width {width}, {layers} + {layers} layers, {parameters:,} parameters, vocabulary {vocabulary:,})
-that Luthier pretrained from random weights by its own `train`, objective `text` (span corruption, 15 % in spans
-of 3), on text written by its own seeded generator, version {version}: two-person dialogues and their summaries,
-short stories, sums and word problems, general knowledge and history, word games, everyday situations and manners,
-a little English-French. It holds no text by anybody else. The dialogue families of `builtin:dialogues-test` occur
-in no training text.
+that Luthier pretrained from random weights by its own `train`, objective `text` (span corruption, {density:.0%} in
+spans of {span:g}), on text written by its own seeded generator, version {version}: two-person dialogues and their
+summaries, short stories, sums and word problems, general knowledge and history, word games, everyday situations and
+manners, a little English-French. It holds no text by anybody else. The dialogue families of
+`builtin:dialogues-test` occur in no training text.
 
 It is a base: it fills in hidden spans and has been taught no task. It is made for tests, demonstrations and teaching;
 its knowledge is that of the generator's word lists.
@@ -55,10 +55,11 @@ Made by `recipes/builtin/{name}.yaml`.
 """
 
 
-def main(run: Path, name: str) -> None:
+def main(run: Path) -> None:
     """Convert, measure on held-out documents, write the card."""
-    folder = Path(__file__).parents[2] / "src" / "luthier" / "models" / "builtin" / name
     recipe = load(run / "recipe.yaml")
+    name = recipe.model.base.removeprefix("blank:")
+    folder = Path(__file__).parents[2] / "src" / "luthier" / "models" / "builtin" / name
     trained = run / "4-train" / "full"
     weights = load_file(trained / "model" / "model.safetensors")
     save_file({k: v.to(torch.bfloat16) for k, v in weights.items()}, folder / "model.safetensors", {"format": "pt"})
@@ -80,6 +81,8 @@ def main(run: Path, name: str) -> None:
         "parameters": result["total_parameters"],
         "vocabulary": config["vocab_size"],
         "version": VERSION,
+        "density": job.computation.config.density,
+        "span": job.computation.config.span,
         "tokens": result["tokens"],
         "steps": result["steps"],
         "minutes": result["seconds"] / 60,
@@ -95,4 +98,4 @@ def main(run: Path, name: str) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[1]).name.removeprefix("builtin-").split("-")[0])
+    main(Path(sys.argv[1]))

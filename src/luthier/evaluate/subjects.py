@@ -157,8 +157,12 @@ def _labelled(example: Example) -> int:
 
 
 def _sizes(base: Base, examples: Sequence[Example]) -> np.ndarray:
-    """Bytes in UTF-8 of the labelled text of each example (n,); special tokens are not text."""
-    said = [[int(token) for token in example.labels if token != IGNORED] for example in examples]
+    """Bytes in UTF-8 of the text of each example that is scored (n,); special tokens are not text.
+
+    A decoder-only model is given the first token: nothing stands before it from which it could be said.
+    """
+    first = 0 if base.encoder_decoder else 1
+    said = [[int(token) for token in example.labels[first:] if token != IGNORED] for example in examples]
     texts = base.tokenizer.batch_decode(said, skip_special_tokens=True)
     return np.array([len(str(text).encode()) for text in texts])
 
