@@ -42,7 +42,8 @@ its knowledge is that of the generator's word lists.
 
 | | |
 |---|---|
-| training | {tokens:,} tokens, {steps:,} steps, {minutes:.0f} minutes on {threads} cores |
+| training | {documents:,} documents, {tokens:,} tokens with labels, {steps:,} steps |
+| time | {minutes:.0f} minutes on {threads} cores |
 | held-out loss on {rows} fresh documents | {loss:.3f} nats per hidden token, {bits:.3f} bits per hidden byte |
 | a model that knows nothing (uniform) | {uniform:.3f} nats per token |
 | floor: the generator's own choices | {floor:.3f} bits per byte over all text |
@@ -81,6 +82,7 @@ def main(run: Path) -> None:
         "parameters": result["total_parameters"],
         "vocabulary": config["vocab_size"],
         "version": VERSION,
+        "documents": read_json(run / "1-data" / "card.json")["splits"]["train"]["rows"],
         "density": job.computation.config.density,
         "span": job.computation.config.span,
         "tokens": result["tokens"],
