@@ -22,26 +22,9 @@ from luthier.recipe.schema import Data, Model, Training
 from luthier.recipe.sections import TrainSection
 from luthier.train import stage
 from luthier.train.state import State
+from tests.evaluate.small import SENTINELS, WORDS
 from tests.toy_models import toy_model
 
-WORDS = [
-    "the",
-    "cat",
-    "dog",
-    "bird",
-    "sat",
-    "ran",
-    "flew",
-    "on",
-    "over",
-    "mat",
-    "tree",
-    "house",
-    "red",
-    "blue",
-    "old",
-]
-SENTINELS = [f"<extra_id_{i}>" for i in range(8)]
 DROPOUTS = ("dropout_rate", "resid_pdrop", "embd_pdrop", "attn_pdrop", "hidden_dropout", "attention_dropout")
 SEED = 7
 

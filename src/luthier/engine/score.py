@@ -16,6 +16,7 @@ from luthier.engine.forward import boundaries, forward
 from luthier.engine.steps import micro_batches
 from luthier.methods.contract import Trainable
 
+LOSS = "loss"  # the name under which the mean is a metric
 VALIDATION_ANSWERS = 100  # answers cost more than losses: a validation asks for those of at most so many rows
 
 

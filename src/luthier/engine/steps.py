@@ -66,3 +66,11 @@ def micro_batches(rows: np.ndarray, lengths: np.ndarray, budget: int, packed: bo
             cost = lengths[row]
         groups[-1].append(row)
     return [np.asarray(group) for group in groups]
+
+
+def validation_steps(total: int, share: float) -> set[int]:
+    """The steps after which to validate: the start, every `share` of the run, and the end; share 0: only the end."""
+    if not share:
+        return {total}
+    count = max(round(1 / share), 1)
+    return {round(total * i / count) for i in range(count + 1)}

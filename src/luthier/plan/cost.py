@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from luthier.core.errors import Refusal
+from luthier.engine.steps import validation_steps
 from luthier.recipe.schema import Budget
 
 HOUR = 3600.0
@@ -65,8 +66,8 @@ def test_seconds(rates: Rates, amounts: Amounts, prompts: int = 1) -> float:
 
 
 def validations(steps: int, share: float) -> int:
-    """How often a run of so many steps validates: at its start, then every `share` of it; 0: only at the end."""
-    return min(max(round(1 / share), 1), steps) + 1 if share else 1
+    """How often a run of so many steps validates."""
+    return len(validation_steps(steps, share))
 
 
 def dollars(seconds: float, usd_per_hour: float) -> float:

@@ -11,13 +11,13 @@ import numpy as np
 from luthier.core.records import Record, Text
 from luthier.core.shards import Shard
 from luthier.engine.job import Job
-from luthier.engine.score import VALIDATION_ANSWERS
+from luthier.engine.score import LOSS, VALIDATION_ANSWERS
 from luthier.engine.step import trains
 from luthier.engine.steps import row_lengths
 from luthier.plan import cost
 from luthier.plan.cost import Amounts
 from luthier.plan.memory import predicted_bytes
-from luthier.plan.probe import LOSS, Probe
+from luthier.plan.probe import Probe
 from luthier.recipe.schema import Evaluate
 
 

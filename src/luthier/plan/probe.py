@@ -14,7 +14,7 @@ from luthier.core.records import Record, Text
 from luthier.core.shards import Shard
 from luthier.engine.job import Job, draw, held_out
 from luthier.engine.memory import available_bytes, current_bytes, peak_bytes, ran_out
-from luthier.engine.score import score
+from luthier.engine.score import LOSS, score
 from luthier.engine.step import gradients, trains
 from luthier.generation.generate import generate
 from luthier.objectives.contract import Batch
@@ -25,7 +25,6 @@ MICRO = 4  # micro-batches of a step in the probe, at most: the second meets the
 TIMED = 2  # steps of the usual kind that are timed
 ANSWERED = 32  # prompts answered for the measurement
 NEW = 8  # new tokens of each
-LOSS = "loss"
 
 
 @dataclass(frozen=True)

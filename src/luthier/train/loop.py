@@ -18,6 +18,7 @@ from luthier.engine.job import Job, draw
 from luthier.engine.memory import current_bytes, ran_out
 from luthier.engine.schedules import factor
 from luthier.engine.step import StepResult, gradients, set_learning_rate
+from luthier.engine.steps import validation_steps
 from luthier.train import checkpoint
 from luthier.train.interrupt import StopRequest
 from luthier.train.journal import Journal
@@ -71,14 +72,6 @@ def train(job: Job, state: State, around: Surroundings) -> State:
                 raise Interrupted(f"stopped at step {state.step} of {total}; `luthier resume` goes on from here")
     checkpoint.save(around.checkpoints, job, state)
     return state
-
-
-def validation_steps(total: int, share: float) -> set[int]:
-    """The steps after which to validate: the start, every `share` of the run, and the end; share 0: only the end."""
-    if not share:
-        return {total}
-    count = max(round(1 / share), 1)
-    return {round(total * i / count) for i in range(count + 1)}
 
 
 def validate(job: Job, state: State, around: Surroundings) -> None:

@@ -17,7 +17,7 @@ from luthier.core.records import from_json
 from luthier.core.shards import Shard
 from luthier.engine.job import Job, build, held_out
 from luthier.engine.memory import peak_bytes, reset_peak
-from luthier.engine.score import score
+from luthier.engine.score import LOSS, score
 from luthier.engine.step import trains
 from luthier.methods import METHODS
 from luthier.metrics import METRICS
@@ -27,8 +27,6 @@ from luthier.train.interrupt import stop_request
 from luthier.train.journal import Journal
 from luthier.train.loop import Surroundings, train
 from luthier.train.state import State
-
-LOSS = "loss"
 
 Evaluate = Callable[..., dict[str, float]]
 
