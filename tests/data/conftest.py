@@ -32,7 +32,14 @@ CHAT = (
 )
 
 
-def make_base(folder: Path, encoder_decoder: bool = False, chat: bool = False) -> Path:
+TOOLS = CHAT.replace(
+    "{{ bos_token }}", "{{ bos_token }}{% for tool in tools or [] %}[tool]{{ tool | tojson }}{% endfor %}"
+).replace(
+    "{{ m.content }}", "{{ m.content }}{% for call in m.tool_calls %}[call]{{ call.function | tojson }}{% endfor %}"
+)
+
+
+def make_base(folder: Path, encoder_decoder: bool = False, chat: bool = False, tools: bool = False) -> Path:
     """A folder that resolves to a base: config, tokenizer, and weights that nothing in this stage reads."""
     folder.mkdir(parents=True, exist_ok=True)
     vocabulary = {token: i for i, token in enumerate([*SPECIAL, *CHARACTERS])}
@@ -44,7 +51,7 @@ def make_base(folder: Path, encoder_decoder: bool = False, chat: bool = False) -
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>", unk_token="<unk>"
     )
-    fast.chat_template = CHAT if chat else None
+    fast.chat_template = TOOLS if tools else CHAT if chat else None
     fast.save_pretrained(folder)
     config: dict[str, Any] = {"model_type": "t5" if encoder_decoder else "llama", "max_position_embeddings": 4096}
     (folder / "config.json").write_text(json.dumps(config | {"is_encoder_decoder": encoder_decoder}))
@@ -63,7 +70,7 @@ class Stage:
     def __init__(self, base: Path, out: Path, context: int, seed: int, **data: Any) -> None:
         data = {"split": {"validation": 0, "test": 0}, "max_rejected": 1.0} | data
         section = DataSection(seed=seed, model=Model(base=str(base), context=context), data=Data.model_validate(data))
-        self.out = out
+        self.out, self.base = out, base
         self.counts: Counts = run(section, Artefacts(out, {}), out)
 
     @property

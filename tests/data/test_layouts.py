@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
+from luthier.chat.prompt_format import parse
 from luthier.core.errors import UserError
 from luthier.core.records import Conversation, Message, Origin, PromptCompletion, Text
 from luthier.data.convert import Unusable, to_record
 from luthier.data.layouts import check_columns, view_of
-from luthier.data.prompt_format import parse
 from luthier.data.readers import Row
 from luthier.recipe.schema import Data
 
@@ -19,7 +19,7 @@ USER, ANSWER = {"role": "user", "content": "hello"}, {"role": "assistant", "cont
 
 
 def record(values: dict[str, Any], seen: list[str] | None = None, **data: Any) -> Any:
-    view = view_of(Data(sources="x", **data), seen or list(values), "a.jsonl")
+    view = view_of(Data(sources="x", **data), dict.fromkeys(seen or []) | values, "a.jsonl")
     return to_record(Row(ORIGIN, values), view)
 
 
@@ -41,7 +41,7 @@ def rejected(values: dict[str, Any], **data: Any) -> str:
     ],
 )
 def test_layouts_are_detected(columns, layout):
-    assert view_of(Data(sources="x"), columns, "a.jsonl").layout == layout
+    assert view_of(Data(sources="x"), dict.fromkeys(columns), "a.jsonl").layout == layout
 
 
 def test_prompt_and_completion():
@@ -73,7 +73,11 @@ def test_alpaca():
     assert record({"instruction": "Add", "output": "3"}, seen=seen).prompt == "Add"
     with_system = record(values | {"system": "Be brief."})
     assert [m.role for m in with_system.messages] == ["system", "user", "assistant"]
-    assert "earlier turns" in rejected(values | {"history": [["a", "b"]]})
+    talk = record(values | {"history": [["a", "b"], ["c", "d"]]})
+    assert [m.content for m in talk.messages] == ["a", "b", "c", "d", "Add\n\n1 2", "3"]
+    assert record(values | {"history": [], "system": "", "tools": ""}).prompt == "Add\n\n1 2"
+    assert "turn 1 is not [prompt, answer]" in rejected(values | {"history": [["a"]]})
+    assert "the history holds str" in rejected(values | {"history": "a"})
 
 
 def test_messages():
@@ -82,6 +86,43 @@ def test_messages():
     parts = [{"type": "text", "text": "good "}, {"type": "text", "text": "day"}]
     found = record({"messages": [USER, {"role": "assistant", "content": parts, "name": None}]})
     assert found.messages[-1] == Message("assistant", "good day")
+
+
+FROM = [{"from": "human", "value": "hello"}, {"from": "gpt", "value": "good day"}]
+
+
+@pytest.mark.parametrize(
+    ("values", "layout"),
+    [
+        ({"conversations": FROM}, "sharegpt"),
+        ({"messages": FROM}, "sharegpt"),
+        ({"conversations": [USER, ANSWER]}, "messages"),
+        ({"conversation": [USER, ANSWER], "prompt": "p", "completion": "c"}, "messages"),
+        ({"conversation": "all of it", "prompt": "p", "completion": "c"}, "prompt-completion"),
+    ],
+)
+def test_turns_are_told_by_their_keys_whatever_their_column_is_called(values, layout):
+    assert view_of(Data(sources="x"), values, "a.jsonl").layout == layout
+
+
+def test_sharegpt():
+    found = record({"conversations": [{"from": "system", "value": "s"}, *FROM]})
+    assert [(m.role, m.content) for m in found.messages] == [
+        ("system", "s"),
+        ("user", "hello"),
+        ("assistant", "good day"),
+    ]
+    variant = [{"from": "user", "value": "hello"}, {"from": "assistant", "value": "good day"}]
+    mapped = record({"chat": variant}, columns={"messages": "chat"})
+    assert mapped == record({"conversations": FROM}) == record({"messages": [USER, ANSWER]})
+
+
+def test_a_row_may_have_its_system_message_in_a_column():
+    assert record({"conversations": FROM, "system": "s"}).messages[0] == Message("system", "s")
+    assert len(record({"conversations": FROM, "system": ""}).messages) == 2
+    own = [{"from": "system", "value": "s"}, *FROM]
+    assert len(record({"conversations": own, "system": "s"}).messages) == 3
+    assert "another one in 'system': keep one" in rejected({"conversations": own, "system": "t"})
 
 
 def test_text():
@@ -101,7 +142,7 @@ def test_the_answers_after_the_first_are_further_references():
 
 def test_numbered_references_stand_in_for_a_column_that_is_absent():
     columns = {"prompt": "d", "completion": "s"}
-    view = view_of(Data(sources="x", columns=columns), ["d", "s10", "s2", "s1", "stem"], "test.jsonl")
+    view = view_of(Data(sources="x", columns=columns), dict.fromkeys(["d", "s10", "s2", "s1", "stem"]), "test.jsonl")
     assert view.columns["completion"] == ("s1", "s2", "s10")
     assert "s1 + s2 + s10 as completion" in view.why
 
@@ -123,10 +164,10 @@ def test_numbered_references_stand_in_for_a_column_that_is_absent():
         ({"messages": [USER, {"role": "bot", "content": "x"}]}, "message 2 has the unknown role 'bot'"),
         ({"messages": [USER, {"role": "system", "content": "x"}, ANSWER]}, "a system message after the first"),
         ({"messages": [USER, {"role": "assistant", "content": None}]}, "message 2 has no text"),
-        ({"messages": [USER, {**ANSWER, "tool_calls": [{}]}]}, "message 2 has 'tool_calls'"),
         ({"messages": [USER, {"role": "assistant", "content": [{"type": "image"}]}]}, "a part that is not"),
         ({"messages": ["hello", ANSWER]}, "message 1 is not an object"),
-        ({"messages": [USER, ANSWER], "tools": [{}]}, "has 'tools'"),
+        ({"messages": [USER, ANSWER], "tools": [{}]}, "tool 1 is not"),
+        ({"messages": [USER, ANSWER], "system": ["s"]}, "column 'system' holds list, not text"),
     ],
 )
 def test_rows_that_can_be_no_record(values, reason):
@@ -134,7 +175,7 @@ def test_rows_that_can_be_no_record(values, reason):
 
 
 def test_a_row_without_a_column_that_others_have():
-    view = view_of(Data(sources="x"), ["prompt", "completion"], "a.jsonl")
+    view = view_of(Data(sources="x"), dict.fromkeys(["prompt", "completion"]), "a.jsonl")
     with pytest.raises(Unusable, match="no column 'completion'"):
         to_record(Row(ORIGIN, {"prompt": "x"}), view)
 
@@ -155,7 +196,7 @@ def test_a_row_without_a_column_that_others_have():
 )
 def test_layouts_that_do_not_fit(data, columns, sentence):
     with pytest.raises(UserError) as caught:
-        view_of(Data(sources="x", **data), columns, "a.jsonl")
+        view_of(Data(sources="x", **data), dict.fromkeys(columns), "a.jsonl")
     assert sentence in str(caught.value)
 
 

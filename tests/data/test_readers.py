@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -264,3 +265,37 @@ def test_a_hub_that_gives_nothing(monkeypatch):
     pytest.importorskip("datasets")
     with pytest.raises(UserError, match="the hub gave no rows for 'nobody-at-all/nothing'"):
         rows_of("nobody-at-all/nothing")
+
+
+def write_parquet(path: Path, rows: list[dict], rows_per_group: int = 2) -> Path:
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(arrow.Table.from_pylist(rows), path, row_group_size=rows_per_group)
+    return path
+
+
+def test_parquet_gives_the_same_rows_whatever_its_groups(tmp_path):
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    rows = [{"number": i, "text": f"café {i}", "none": None, "messages": turns} for i in range(3000)]
+    found = list(read("data", str(write_parquet(tmp_path / "a.parquet", rows, 700)), seed=0))
+    assert [dict(row.values) for row in found if isinstance(row, Row)] == rows
+    assert [row.origin.row for row in found] == list(range(1, 3001))
+
+
+def test_parquet_that_cannot_be_read(tmp_path):
+    path = tmp_path / "a.parquet"
+    path.write_text("prompt,completion\n")
+    with pytest.raises(UserError, match=r"a\.parquet cannot be read as Parquet: .*: copy or download it again"):
+        rows_of(path)
+    whole = write_parquet(path, ROWS).read_bytes()
+    path.write_bytes(whole[:20] + b"\xff" * 30 + whole[50:])
+    with pytest.raises(UserError, match=r"a\.parquet cannot be read as Parquet"):
+        rows_of(path)
+    with pytest.raises(UserError, match="holds no rows"):
+        rows_of(write_parquet(tmp_path / "b.parquet", ROWS[:0]))
+
+
+def test_what_to_install_for_parquet(tmp_path, monkeypatch):
+    path = write_parquet(tmp_path / "a.parquet", ROWS)
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)  # as if it were not installed
+    with pytest.raises(UserError, match=r'needs the library pyarrow: pip install "luthier\[datasets\]"'):
+        rows_of(path)

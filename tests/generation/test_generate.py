@@ -20,7 +20,7 @@ def prompts() -> list[list[int]]:
 
 
 def options(family: str, stop=(), new: int = NEW, **more):
-    return {"encoder_decoder": family == "t5", "pad": 0, "stop": stop, "max_new_tokens": new, **more}
+    return {"pad": 0, "stop": stop, "max_new_tokens": new, **more}
 
 
 def unlimited(model, prompt: list[int]) -> list[int]:

@@ -28,7 +28,7 @@ class Flow:
         self.stages = (
             Stage(1, "rows", DataSection, "fake_stages.rows"),
             Stage(2, "weights", TrainSection, "fake_stages.weights", ("rows",), resumable=True, per_variant=True),
-            Stage(3, "marks", EvaluateSection, "fake_stages.marks", ("rows", "weights")),
+            Stage(3, "marks", EvaluateSection, "fake_stages.marks", ("rows", "weights"), publishes=True),
         )
 
     def rows(self, section: DataSection, inputs: Artefacts, out: Path) -> Counts:
@@ -48,6 +48,10 @@ class Flow:
         write_text(out / "marks.txt", "".join(p.read_text() for p in sorted(inputs["weights"].glob("*/weights.txt"))))
         return {}
 
+    def apart(self, section: EvaluateSection, inputs: Artefacts, out: Path) -> dict[str, Any]:
+        self._note(out, "apart")
+        return {}
+
     def dependencies(self, section: DataSection) -> dict[str, str]:
         return {str(self.outside): self.outside.read_text()}
 
@@ -62,7 +66,7 @@ def flow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Flow]:
     outside = tmp_path / "outside.txt"
     outside.write_text("some rows\n")
     made = Flow(outside)
-    for name in ("rows", "weights", "marks"):
+    for name in ("rows", "weights", "marks", "apart"):
         module = ModuleType(f"fake_stages.{name}")
         module.run = getattr(made, name)
         monkeypatch.setitem(sys.modules, module.__name__, module)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from luthier.core.artefacts import read_manifest
 from luthier.core.errors import Interrupted, Refusal, UserError
 from luthier.pipeline.flow import run_flow
 from luthier.pipeline.folder import open_folder
+from luthier.pipeline.stages import Stage
+from luthier.recipe.sections import EvaluateSection
 
 ALL = ["rows", "weights/full", "marks"]
 
@@ -132,6 +135,30 @@ def test_events_and_the_runs_manifest_tell_what_happened(flow, recipe):
         for name, path in zip(ALL, ("1-rows", "2-weights/full", "3-marks"), strict=True)
         if (found := read_manifest(folder / path))
     }
+
+
+def test_the_runs_manifest_lists_what_there_is_and_no_more(flow, recipe):
+    folder, _, _ = go(flow, recipe())
+    manifest = json.loads((folder / "manifest.json").read_text())
+    more = {**manifest["stages"], "deploy/full/merged": {"key": "", "digest": ""}}
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "stages": more}))
+    assert set(go(flow, recipe())[1].values()) == {"skipped"}
+    assert json.loads((folder / "manifest.json").read_text())["stages"] == manifest["stages"]
+
+
+def test_a_later_stage_alone_needs_only_what_shapes_it(flow, recipe):
+    """And what a refused stage after the published one leaves is shown all the same."""
+    apart = Stage(4, "apart", EvaluateSection, "fake_stages.apart", ("rows",))
+    flow.stages = (*flow.stages, apart)
+    go(flow, recipe(), upto="rows")
+    folder, outcomes, finished = go(flow, recipe(), only="apart")
+    assert outcomes == {"rows": "skipped", "apart": "done"} and finished == []
+    shutil.rmtree(folder / "4-apart")
+    flow.breaks["apart"] = Refusal("no")
+    shown = []
+    with pytest.raises(Refusal):
+        run_flow(recipe(), folder, stages=flow.stages, finish=lambda where, changed: shown.append(changed))
+    assert shown == [True] and not (folder / "manifest.json").exists()
 
 
 def test_sections_show_a_stage_its_own_part_only(flow, recipe):

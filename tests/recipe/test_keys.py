@@ -114,6 +114,10 @@ class Seen:
     def scores(self) -> dict[str, Any]:
         return read_json(self.folder / "5-evaluate" / "scores.json")
 
+    @property
+    def exports(self) -> list[str]:
+        return sorted(path.parent.name for path in self.folder.glob("6-deploy/*/*/manifest.json"))
+
     def answers(self, name: str) -> list[str]:
         return [row["answer"] for row in read_jsonl(self.folder / "5-evaluate" / "answers" / f"{name}.jsonl")]
 
@@ -197,8 +201,15 @@ CASES: dict[str, Case] = {
     "evaluate.confidence": Case(
         "evaluate.confidence=50%", None, lambda seen: seen.scores["full"]["perplexity"]["low"]
     ),
+    "deploy.exports": Case("deploy.exports=merged", "deploy", lambda seen: seen.exports),
 }
-FLOWS = {"data": ("data",), "model": ("model",), "plan": ("data", "model", "plan"), "train": ("data", "train")}
+FLOWS = {
+    "data": ("data",),
+    "model": ("model",),
+    "plan": ("data", "model", "plan"),
+    "train": ("data", "train"),
+    "deploy": ("data", "train", "deploy"),
+}
 
 
 def summary_of(seen: Seen) -> dict[str, Any]:

@@ -19,7 +19,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from luthier.chat.encoding import Encoder
-from luthier.chat.parts import Parts
+from luthier.chat.parts import Parts, Tools, is_trained
+from luthier.core.errors import UserError
 from luthier.core.records import Message
 
 NAMES = {"user": "User", "assistant": "Assistant"}
@@ -30,8 +31,9 @@ class Plain:
 
     kind = "plain"
 
-    def __init__(self, encoder: Encoder, encoder_decoder: bool) -> None:
+    def __init__(self, encoder: Encoder, encoder_decoder: bool, train_on: str = "answer") -> None:
         self.encoder = encoder
+        self.train_on = train_on
         self.encoder_decoder = encoder_decoder
         self.stops = (encoder.stop,)
         self.bos = encoder.before
@@ -46,22 +48,28 @@ class Plain:
             return self._two_sided(prompt, completion)
         given = self.encoder.start(prompt)
         answer = self._answer(prompt, completion)
-        return Parts([*self.bos, *given], [False] * (len(self.bos) + len(given)), answer)
+        ids = [*self.bos, *given]
+        return Parts(ids, [is_trained(self.train_on, None)] * len(ids), answer)
 
-    def conversation(self, messages: Sequence[Message]) -> Parts:
-        """A conversation that ends with the assistant's turn."""
+    def conversation(self, messages: Sequence[Message], tools: Tools = ()) -> Parts:
+        """A conversation that ends with the assistant's turn; UserError where it has tools."""
+        if tools or any(message.calls or message.role == "tool" for message in messages):
+            raise UserError(
+                "plain text has no way to write tools, which the row has: take a model whose chat template writes "
+                "them (and data.chat: true), or rows without tools"
+            )
         if self.encoder_decoder:
-            given = "".join(f" {text}" if spoken else text for text, spoken in _pieces(messages))
+            given = "".join(text if answer is None else f" {text}" for text, answer in _pieces(messages))
             return self._two_sided(given, messages[-1].content)
-        ids, trained = list(self.bos), [False] * len(self.bos)
+        ids, trained = list(self.bos), [is_trained(self.train_on, None)] * len(self.bos)
         before = ""
-        for text, spoken in _pieces(messages):
-            if spoken:
+        for text, answer in _pieces(messages):
+            if answer is not None:
                 piece = self._answer(before, text)
             else:
                 piece = self.encoder.go_on(text) if before else self.encoder.start(text)
             ids += piece
-            trained += [spoken] * len(piece)
+            trained += [is_trained(self.train_on, answer)] * len(piece)
             before = text
         return Parts(ids, trained, self._answer(before, messages[-1].content))
 
@@ -77,17 +85,17 @@ class Plain:
         return Parts(given, [False] * len(given), [*self.bos, *self.encoder.start(completion), *end])
 
 
-def _pieces(messages: Sequence[Message]) -> Iterator[tuple[str, bool]]:
-    """The text of all but the last message, cut where answers of the assistant begin and end."""
+def _pieces(messages: Sequence[Message]) -> Iterator[tuple[str, Message | None]]:
+    """The text of all but the last message, cut where answers begin and end; an answer comes with its message."""
     text = ""
     for message in messages:
         if message.role == "system":
             text += f"{message.content}\n\n"
         elif message.role == "assistant":
-            yield f"{text}{NAMES['assistant']}:", False
+            yield f"{text}{NAMES['assistant']}:", None
             if message is messages[-1]:
                 return
-            yield message.content, True
+            yield message.content, message
             text = "\n"
         else:
             text += f"{NAMES[message.role]}: {message.content}\n"

@@ -27,9 +27,9 @@ def template_for(tokenizer: PreTrainedTokenizerBase, data: Data, encoder_decoder
         )
     encoder = Encoder(tokenizer)
     chat = data.chat and bool(tokenizer.chat_template) and not encoder_decoder
-    renderer: Renderer = Plain(encoder, encoder_decoder)
+    renderer: Renderer = Plain(encoder, encoder_decoder, data.train_on)
     if chat:
-        renderer = ChatTemplate(encoder, data.system, earlier=data.train_on == "assistant")
+        renderer = ChatTemplate(encoder, data.system, data.train_on)
     return Template(encoder, renderer, data, encoder_decoder)
 
 
@@ -56,7 +56,13 @@ class Template:
         return self.renderer.stops
 
     def render(self, record: Record) -> Example:
-        """The record as ids and labels; see `core.shards.Example` for their shapes."""
+        """The record as ids and labels; see `core.shards.Example` for their shapes.
+
+        Raises UserError where an answer is to be trained (weight 1) that `train_on` leaves out, and where the model
+        has no way to write the record.
+        """
+        if self.data.train_on == "answer" and isinstance(record, Conversation):
+            _check_weights(record)
         return self._example(self._parts(record))
 
     def prompt_ids(self, record: Record) -> list[int]:
@@ -70,8 +76,8 @@ class Template:
         if len(parts.answer) > context or (parts.given and room < len(self._kept(parts.given)) + 1):
             return None
         given = self.cut(parts.given, room)
-        spoken = parts.spoken[len(parts.spoken) - len(given) :]
-        return self._example(Parts(given, spoken, parts.answer))
+        trained = parts.trained[len(parts.trained) - len(given) :]
+        return self._example(Parts(given, trained, parts.answer))
 
     def cut(self, prompt: list[int], room: int) -> list[int]:
         """At most `room` ids of a prompt: its last ones, and before them what every text begins with."""
@@ -123,7 +129,7 @@ class Template:
             if self.renderer.kind == "plain":
                 return self.renderer.prompted(f"{system}\n\n{record.prompt}", record.completion)
             return self.renderer.conversation((Message("system", system), *turns))
-        return self.renderer.conversation(self._with_system(record))
+        return self.renderer.conversation(self._with_system(record), record.tools)
 
     def _with_system(self, record: Conversation) -> tuple[Message, ...]:
         system = self.data.system
@@ -137,7 +143,7 @@ class Template:
         if self.encoder_decoder:
             given = [*before, *ids, *self.encoder.after]
             return Parts(given, [False] * len(given), [])
-        return Parts(before, [False] * len(before), [*ids, self.encoder.stop])
+        return Parts(before, [self.data.train_on == "all"] * len(before), [*ids, self.encoder.stop])
 
     def _example(self, parts: Parts) -> Example:
         answer = np.asarray(parts.answer, dtype=np.int64)
@@ -145,12 +151,14 @@ class Template:
         if self.encoder_decoder:
             return Example(given, answer)
         ids = np.concatenate([given, answer])
-        trained = np.concatenate([self._trained(parts), np.ones(len(answer), dtype=bool)])
+        trained = np.array([*parts.trained, *[True] * len(answer)])
         trained[0] = False  # nothing stands before it that could predict it
         return Example(ids, np.where(trained, ids, IGNORED))
 
-    def _trained(self, parts: Parts) -> np.ndarray:
-        """Which ids of the input carry a loss (P,)."""
-        if self.data.train_on == "assistant":
-            return np.asarray(parts.spoken, dtype=bool)
-        return np.full(len(parts.given), self.data.train_on == "all")
+
+def _check_weights(record: Conversation) -> None:
+    if any(message.weight == 1 for message in record.messages[:-1]):
+        raise UserError(
+            "an answer before the last has the weight 1, but data.train_on: answer trains the last one alone: write "
+            "train_on: assistant, or take the weights out"
+        )

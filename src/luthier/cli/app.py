@@ -9,7 +9,27 @@ from types import FrameType
 
 import typer
 
-from luthier.cli import check, compare, data, doctor, evaluate, plan, quickstart, resume, run, runs, schema, train
+from luthier.cli import (
+    chat,
+    check,
+    compare,
+    data,
+    doctor,
+    evaluate,
+    export,
+    generate,
+    keys,
+    monitor,
+    plan,
+    quickstart,
+    resume,
+    run,
+    runs,
+    schema,
+    serve,
+    train,
+    verify,
+)
 from luthier.core.errors import USER
 
 app = typer.Typer(
@@ -25,10 +45,17 @@ for verb, words in (
     (plan.plan, "check, then memory, time and cost"),
     (train.train, "stages 1 to 4: train every variant"),
     (evaluate.evaluate, "stage 5 on what is trained, the report"),
+    (export.export, "stage 6: exports, each proved equal"),
+    (chat.chat, "talk to a trained model"),
+    (generate.generate, "a file of prompts answered"),
+    (serve.serve, "runs behind OpenAI's API"),
+    (keys.keys, "who may use the server"),
+    (monitor.monitor, "stage 7: the traffic of a served run"),
     (run.run, "all stages of a recipe"),
     (resume.resume, "go on with a run where it stopped"),
     (runs.runs, "list the runs"),
     (compare.compare, "scores of one run or several"),
+    (verify.verify, "checksums and parity of a run, again"),
     (doctor.doctor, "look at this machine"),
     (schema.schema, "what a recipe may say"),
     (quickstart.quickstart, "a small summariser, in minutes"),

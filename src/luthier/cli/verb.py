@@ -22,9 +22,13 @@ TRACEBACK = "traceback.txt"
 
 @dataclass
 class Work:
-    """What a verb is about to do; it notes its run folder here, so that an error can say where things stand."""
+    """What a verb is about to do; it notes its run folder here, so that an error can say where things stand.
+
+    `found` is a document of its own that goes with a refusal, instead of the run's.
+    """
 
     folder: Path | None = None
+    found: dict[str, Any] | None = None
 
 
 def carry_out(
@@ -79,6 +83,8 @@ def fail(message: str, code: int, as_json: bool, state: dict[str, Any]) -> NoRet
 
 def _state(work: Work) -> dict[str, Any]:
     """What is known of the run that was refused: its document."""
+    if work.found is not None:
+        return work.found
     if work.folder is None:
         return {}
     from luthier.pipeline.summary import document

@@ -24,11 +24,34 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A function that the assistant asks for; `id` is what the tool's message answers to, where the data has one."""
+
+    name: str
+    arguments: Mapping[str, Any]
+    id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation; `role` is system, user or assistant."""
+    """One turn of a conversation; `role` is system, user, assistant or tool.
+
+    `weight` is what the data says of an assistant's turn: 0 is never trained, 1 is to be trained, None leaves it to
+    the recipe. `name` and `call_id` are a tool's: which function it is, and which call it answers.
+    """
 
     role: str
     content: str
+    weight: int | None = None
+    calls: tuple[ToolCall, ...] = ()
+    name: str | None = None
+    call_id: str | None = None
+
+    @property
+    def text(self) -> str:
+        """All that the message says: its content, and each call as a line of JSON."""
+        calls = (json.dumps({"name": c.name, "arguments": c.arguments}, ensure_ascii=False) for c in self.calls)
+        return "\n".join(part for part in (self.content, *calls) if part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +80,12 @@ class PromptCompletion:
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """A chat of any number of turns, which ends with the assistant's."""
+    """A chat of any number of turns, which ends with the assistant's; `tools` are JSON schemas of functions."""
 
     messages: tuple[Message, ...]
     origin: Origin
     group: str | None = None
+    tools: tuple[Mapping[str, Any], ...] = ()
 
 
 Record = Text | PromptCompletion | Conversation
@@ -70,7 +94,7 @@ KINDS: dict[str, type] = {"text": Text, "prompt-completion": PromptCompletion, "
 
 def content(record: Record) -> dict[str, Any]:
     """What the record says, without where it came from."""
-    body = asdict(record)
+    body = _body(record)
     for key in ("origin", "group", "fields"):
         body.pop(key, None)
     return body
@@ -87,7 +111,7 @@ def input_text(record: Record) -> str:
     if isinstance(record, PromptCompletion):
         return record.prompt
     if isinstance(record, Conversation):
-        return "\n".join(m.content for m in record.messages[:-1])
+        return "\n".join(m.text for m in record.messages[:-1])
     return ""
 
 
@@ -96,7 +120,7 @@ def answer_text(record: Record) -> str:
     if isinstance(record, PromptCompletion):
         return record.completion
     if isinstance(record, Conversation):
-        return record.messages[-1].content
+        return record.messages[-1].text
     return record.text
 
 
@@ -120,7 +144,16 @@ def own_column(record: Record, column: str, key: str) -> str:
 def to_json(record: Record) -> dict[str, Any]:
     """The record as JSON values, with its id and its kind."""
     kind = next(name for name, cls in KINDS.items() if isinstance(record, cls))
-    return {"id": record_id(record), "kind": kind, **asdict(record)}
+    return {"id": record_id(record), "kind": kind, **_body(record)}
+
+
+def _body(record: Record) -> dict[str, Any]:
+    """The record's fields; of a conversation only what is set, as most have no tools and no weights."""
+    body = asdict(record)
+    if isinstance(record, Conversation):
+        body["messages"] = [{k: v for k, v in m.items() if v is not None and v != ()} for m in body["messages"]]
+        return body if record.tools else {key: value for key, value in body.items() if key != "tools"}
+    return body
 
 
 def from_json(body: Mapping[str, Any]) -> Record:
@@ -128,10 +161,15 @@ def from_json(body: Mapping[str, Any]) -> Record:
     values = {key: value for key, value in body.items() if key not in ("id", "kind")}
     values["origin"] = Origin(**values["origin"])
     if "messages" in values:
-        values["messages"] = tuple(Message(**m) for m in values["messages"])
-    if "references" in values:
-        values["references"] = tuple(values["references"])
+        values["messages"] = tuple(_message(m) for m in values["messages"])
+    for key in ("references", "tools"):
+        if key in values:
+            values[key] = tuple(values[key])
     return KINDS[body["kind"]](**values)
+
+
+def _message(body: Mapping[str, Any]) -> Message:
+    return Message(**{**body, "calls": tuple(ToolCall(**call) for call in body.get("calls", ()))})
 
 
 def with_prompt(record: PromptCompletion, prompt: str) -> PromptCompletion:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from luthier.core.records import Conversation, Message, PromptCompletion, Record, Text
+from luthier.data.cells import Unusable, field, fields, is_text, present, text
 from luthier.data.layouts import View
 from luthier.data.readers.row import Row
-
-ROLES = ("system", "user", "assistant")
-
-
-class Unusable(ValueError):
-    """Why a row can be no record."""
+from luthier.data.tools import read_tools
+from luthier.data.turns import read_turns
 
 
 def to_record(row: Row, view: View) -> Record:
@@ -31,42 +28,49 @@ def _group(row: Row, view: View) -> str | None:
 
 
 def _text_row(row: Row, view: View, group: str | None) -> Record:
-    text = _text(row.values, view.columns["text"][0])
-    if not text.strip():
+    said = text(row.values, view.columns["text"][0])
+    if not said.strip():
         raise Unusable("empty text")
-    return Text(text, row.origin, group)
+    return Text(said, row.origin, group)
 
 
 def _prompt_completion(row: Row, view: View, group: str | None) -> Record:
-    fields = _fields(row.values)
-    prompt = _prompt(row, view, fields, view.columns.get("prompt", ()))
+    plain = fields(row.values)
+    prompt = _prompt(row, view, plain, view.columns.get("prompt", ()))
     completion, references = _answer(row.values, view)
-    return PromptCompletion(prompt, completion, row.origin, group, references, fields)
+    return PromptCompletion(prompt, completion, row.origin, group, references, plain)
 
 
 def _alpaca(row: Row, view: View, group: str | None) -> Record:
-    if row.values.get("history"):
-        raise Unusable("has a 'history' of earlier turns: write such rows as messages")
-    fields = _fields(row.values)
+    plain = fields(row.values)
     further = tuple(column for column in view.columns.get("input", ()) if column in row.values)
-    prompt = _prompt(row, view, fields, view.columns["instruction"] + further)
+    prompt = _prompt(row, view, plain, view.columns["instruction"] + further)
     completion, references = _answer(row.values, view)
-    system = row.values.get("system")
-    if system:
-        turns = (("system", _text(row.values, "system")), ("user", prompt), ("assistant", completion))
-        return Conversation(tuple(Message(role, content) for role, content in turns), row.origin, group)
-    return PromptCompletion(prompt, completion, row.origin, group, references, fields)
+    if not any(_own(row, view, name) for name in ("system", "history", "tools")):
+        return PromptCompletion(prompt, completion, row.origin, group, references, plain)
+    turns = (*_history(_own(row, view, "history") or []), Message("user", prompt), Message("assistant", completion))
+    return _conversation(row, view, group, turns)
 
 
-def _prompt(row: Row, view: View, fields: Mapping[str, str], columns: Sequence[str]) -> str:
+def _history(pairs: Any) -> Iterator[Message]:
+    """The earlier turns of a row: a list of pairs of what was said and what was answered."""
+    if not isinstance(pairs, list):
+        raise Unusable(f"the history holds {type(pairs).__name__}, not a list of [prompt, answer]")
+    for number, pair in enumerate(pairs, 1):
+        if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(said, str) for said in pair):
+            raise Unusable(f"the history's turn {number} is not [prompt, answer], two texts")
+        yield from (Message("user", pair[0]), Message("assistant", pair[1]))
+
+
+def _prompt(row: Row, view: View, plain: Mapping[str, str], columns: Sequence[str]) -> str:
     """The filled template; without one, the columns with a blank line between. Something must stand in them."""
     if view.template is None:
-        parts = [_text(row.values, column) for column in columns]
+        parts = [text(row.values, column) for column in columns]
         prompt = "\n\n".join(part for part in parts if part)
     else:
         columns = view.template.columns
-        parts = [_field(row.values, fields, column) for column in columns]
-        prompt = view.template.fill(fields)
+        parts = [field(row.values, plain, column) for column in columns]
+        prompt = view.template.fill(plain)
     if columns and not any(part.strip() for part in parts):
         raise Unusable(f"empty prompt: nothing in {', '.join(columns)}")
     return prompt
@@ -77,11 +81,11 @@ def _answer(values: Mapping[str, Any], view: View) -> tuple[str, tuple[str, ...]
     columns = view.answer
     answers: list[str] = []
     for column in columns:
-        value = _present(values, column)
+        value = present(values, column)
         if isinstance(value, list):
-            answers += [_is_text(item, column) for item in value]
+            answers += [is_text(item, column) for item in value]
         else:
-            answers.append(_text(values, column))
+            answers.append(text(values, column))
     answers = [answer for answer in answers if answer.strip()]
     if not answers:
         raise Unusable(f"empty answer: nothing in {', '.join(columns)}")
@@ -89,78 +93,25 @@ def _answer(values: Mapping[str, Any], view: View) -> tuple[str, tuple[str, ...]
 
 
 def _messages(row: Row, view: View, group: str | None) -> Record:
-    turns = _present(row.values, view.columns["messages"][0])
-    if not isinstance(turns, Sequence) or isinstance(turns, str) or not turns:
-        raise Unusable("the messages are not a list of {role, content}")
-    if row.values.get("tools"):
-        raise Unusable("has 'tools', which Luthier does not learn from yet")
-    messages = tuple(_message(number, turn) for number, turn in enumerate(turns, 1))
-    if any(m.role == "system" for m in messages[1:]):
-        raise Unusable("a system message after the first message")
-    if messages[-1].role != "assistant":
-        raise Unusable(f"ends with the {messages[-1].role}'s message, not with an assistant's answer")
-    if not messages[-1].content.strip():
-        raise Unusable("empty answer: nothing in the last message")
-    if not any(m.role == "user" for m in messages):
-        raise Unusable("no user's message to answer")
-    return Conversation(messages, row.origin, group)
+    messages = read_turns(present(row.values, view.columns["messages"][0]), view.turns)
+    return _conversation(row, view, group, messages)
 
 
-def _message(number: int, turn: Any) -> Message:
-    where = f"message {number}"
-    if not isinstance(turn, Mapping):
-        raise Unusable(f"{where} is not an object with role and content")
-    role, content = turn.get("role"), turn.get("content")
-    if role not in ROLES:
-        raise Unusable(f"{where} has the unknown role {role!r}: known are {', '.join(ROLES)}")
-    extra = [key for key, value in turn.items() if key not in ("role", "content") and value is not None]
-    if extra:
-        raise Unusable(f"{where} has '{extra[0]}', which Luthier does not learn from yet")
-    if isinstance(content, list):
-        content = "".join(_part(where, part) for part in content)
-    if not isinstance(content, str):
-        raise Unusable(f"{where} has no text as its content")
-    return Message(str(role), content)
+def _conversation(row: Row, view: View, group: str | None, messages: tuple[Message, ...]) -> Conversation:
+    """The messages with the row's own system message before them, and its tools."""
+    system, tools = _own(row, view, "system"), read_tools(_own(row, view, "tools"))
+    if system:
+        system = is_text(system, view.columns["system"][0])
+        if messages[0].role != "system":
+            messages = (Message("system", system), *messages)
+        elif messages[0].content != system:
+            raise Unusable(f"has a system message and another one in '{view.columns['system'][0]}': keep one of them")
+    return Conversation(messages, row.origin, group, tools)
 
 
-def _part(where: str, part: Any) -> str:
-    """The text of one part of a message whose content is a list (the OpenAI form)."""
-    if not isinstance(part, Mapping) or part.get("type") != "text" or not isinstance(part.get("text"), str):
-        raise Unusable(f"{where} has a part that is not {{type: text, text: ...}}")
-    return part["text"]
-
-
-def _present(values: Mapping[str, Any], column: str) -> Any:
-    if column not in values:
-        raise Unusable(f"no column '{column}'")
-    return values[column]
-
-
-def _text(values: Mapping[str, Any], column: str) -> str:
-    value = _present(values, column)
-    return "" if value is None else _is_text(value, column)
-
-
-def _is_text(value: Any, column: str) -> str:
-    if not isinstance(value, str):
-        raise Unusable(f"column '{column}' holds {type(value).__name__}, not text: write it in quotes")
-    return value
-
-
-def _field(values: Mapping[str, Any], fields: Mapping[str, str], column: str) -> str:
-    _present(values, column)
-    if column not in fields:
-        raise Unusable(f"column '{column}' holds {type(values[column]).__name__}, not text")
-    return fields[column]
-
-
-def _fields(values: Mapping[str, Any]) -> dict[str, str]:
-    """The row's plain columns as text: what templates and baselines look up."""
-    return {
-        column: "" if value is None else str(value)
-        for column, value in values.items()
-        if value is None or isinstance(value, str | int | float | bool)
-    }
+def _own(row: Row, view: View, name: str) -> Any:
+    """What stands in a column that a row may lack; None where it does."""
+    return row.values.get(view.columns[name][0]) if name in view.columns else None
 
 
 CONVERTERS: dict[str, Callable[[Row, View, str | None], Record]] = {
@@ -168,4 +119,5 @@ CONVERTERS: dict[str, Callable[[Row, View, str | None], Record]] = {
     "prompt-completion": _prompt_completion,
     "alpaca": _alpaca,
     "messages": _messages,
+    "sharegpt": _messages,
 }

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
+from typing import Any
 
 from luthier.core.errors import UserError, did_you_mean
 from luthier.core.events import emit
 from luthier.core.progress import track
-from luthier.core.records import full_text, record_id
+from luthier.core.records import Conversation, Record, full_text, record_id
 from luthier.data.convert import Unusable, to_record
 from luthier.data.layouts import View, view_of
 from luthier.data.ledger import Ledger
-from luthier.data.readers import BadRow, Row, read, start_rows
+from luthier.data.readers import BadRow, Row, entry_of, read, start_rows
 from luthier.data.render import Renderer
 from luthier.data.spool import Spool
 from luthier.recipe.schema import Data, Source
@@ -100,9 +102,11 @@ def _view(data: Data, source: Input, rows: Iterable[Row | BadRow]) -> View | Non
     good = [row for row in rows if isinstance(row, Row)]
     if not good:
         return None
-    seen = list(dict.fromkeys(column for row in good for column in row.values))
+    seen: dict[str, Any] = {}  # each column with the first value that says something
+    for row in good:
+        seen |= {column: value for column, value in row.values.items() if not seen.get(column)}
     place = good[0].origin.file
-    view = view_of(data, seen, place)
+    view = view_of(data, seen, place, entry_of(source.source.source))
     by = data.split.by if source.destination == POOL and any(pool_sizes(data).values()) else None
     if by is not None and by not in seen:
         raise UserError(f"data.split.by: {place} has no column '{by}': {did_you_mean(by, seen)}")
@@ -128,8 +132,14 @@ def _take_row(
     if not rendered.examples:
         ledger.remove("too_long", row.origin, record_id(record))
         return False
-    spool.add(record, full_text(record), rendered.examples, rendered.truncated)
+    spool.add(record, _compared(record), rendered.examples, rendered.truncated)
     return True
+
+
+def _compared(record: Record) -> str:
+    """The text by which copies are told: the tools count too, for with others the same words mean another thing."""
+    tools = record.tools if isinstance(record, Conversation) else ()
+    return "\n".join([full_text(record), *(json.dumps(tool, sort_keys=True) for tool in tools)])
 
 
 def _all_columns_used(data: Data, views: dict[str, View]) -> None:

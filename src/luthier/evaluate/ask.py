@@ -46,7 +46,6 @@ def ask(
         said = generate(
             trainable.model,
             [prompts[row] for row in rows],
-            encoder_decoder=encoder_decoder,
             pad=pad if isinstance(pad, int) else 0,
             stop=template.stop_ids,
             max_new_tokens=room,

@@ -40,7 +40,8 @@ def few_shot(record: Record, examples: Sequence[Record], chat: bool) -> Record:
         opening = tuple(m for m in own if m.role == "system")
         shown = [m for example in examples for m in _turns(example) if m.role != "system"]
         rest = tuple(m for m in own if m.role != "system")
-        return Conversation((*opening, *shown, *rest), record.origin, record.group)
+        tools = record.tools if isinstance(record, Conversation) else ()
+        return Conversation((*opening, *shown, *rest), record.origin, record.group, tools)
     assert isinstance(record, PromptCompletion), "running text has no prompt"
     shown = [_join(input_text(example), answer_text(example)) for example in examples]
     return with_prompt(record, "\n\n".join([*shown, record.prompt]))

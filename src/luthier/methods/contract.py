@@ -32,10 +32,14 @@ class Method:
 
     `prepare(model, config, seed)` changes the model in place; `save(trainable, folder, config, base)` writes the
     trained part in the format that others read (`base` is the name of the base model); `load(model, folder)` puts
-    a saved part onto a fresh base for inference.
+    a saved part onto a fresh base for inference. `merge(trainable)` makes the model, in place, a plain one of its
+    family that computes the same; None where no weights of it can hold what was trained. `adapter`: whether what
+    `save` writes lies beside the base; else it is a whole model.
     """
 
     config: type[BaseModel]
     prepare: Callable[[PreTrainedModel, Any, int], Trainable]
     save: Callable[[Trainable, Path, Any, str], None]
     load: Callable[[PreTrainedModel, Path], Trainable]
+    merge: Callable[[Trainable], None] | None = None
+    adapter: bool = True

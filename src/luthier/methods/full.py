@@ -47,4 +47,8 @@ def load(model: PreTrainedModel, folder: Path) -> Trainable:
     return prepare(model, Full(), seed=0)
 
 
-FULL = Method(Full, prepare, save, load)
+def merge(trainable: Trainable) -> None:
+    """Nothing is to be done: what was trained are the model's own weights."""
+
+
+FULL = Method(Full, prepare, save, load, merge, adapter=False)

@@ -12,6 +12,7 @@ from typing import Any
 import peft
 import torch
 from peft import get_peft_model_state_dict, inject_adapter_in_model, set_peft_model_state_dict
+from peft.tuners.tuners_utils import BaseTunerLayer
 from pydantic import ConfigDict, Field, field_validator
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -94,6 +95,23 @@ def load(model: PreTrainedModel, folder: Path) -> Trainable:
     return trainable
 
 
+def merge(trainable: Trainable) -> None:
+    """Add each product to the weight that it stands beside, and take the adapters out of the model.
+
+    Errors: UserError where a sum is not a number.
+    """
+    model: Any = trainable.model
+    for name, layer in list(model.named_modules()):
+        if isinstance(layer, BaseTunerLayer):
+            try:
+                layer.merge(safe_merge=True)
+            except ValueError as error:
+                raise UserError(f"the adapter of {name} cannot be merged ({error}): train it again") from error
+            parent, _, own = name.rpartition(".")
+            setattr(model.get_submodule(parent), own, layer.get_base_layer())
+    del model.peft_config
+
+
 def _inject(model: PreTrainedModel, settings: peft.LoraConfig) -> Trainable:
     training = model.training
     inject_adapter_in_model(settings, model)
@@ -126,4 +144,4 @@ def _check_targets(model: PreTrainedModel, targets: set[str]) -> None:
             raise UserError(f"LoRA's targets: no linear layer is called '{target}': {did_you_mean(target, ends)}")
 
 
-LORA = Method(Lora, prepare, save, load)
+LORA = Method(Lora, prepare, save, load, merge)

@@ -8,10 +8,10 @@ from typing import Any
 from luthier.core.errors import UserError
 from luthier.pipeline import index, summary
 from luthier.pipeline.flow import check_flow, run_flow
-from luthier.pipeline.folder import RECIPE, REPORT, open_folder, run_id
+from luthier.pipeline.folder import RECIPE, REPORT, open_folder, run_id, settle
 from luthier.pipeline.validate import validate
 from luthier.pipeline.work import Outcome
-from luthier.recipe.load import load
+from luthier.recipe.load import load, with_exports
 from luthier.recipe.schema import Recipe
 
 
@@ -47,6 +47,31 @@ class Run:
     def evaluate(self) -> Run:
         """Stage 5 on variants that are trained already, and the report; never trains."""
         return self._flow(only="evaluate")
+
+    def export(self, *exports: str) -> Run:
+        """Stage 6 on variants that are trained already: the recipe's exports, and those named here; never trains.
+
+        `run.export("merged")`, `run.export("{name: merged, precision: bf16}")`. Raises `Refusal` where the export,
+        reloaded, is not the model that was trained, `UserError` where no variant allows it.
+        """
+        self.recipe = with_exports(self.recipe, exports)
+        if not self.recipe.deploy.exports:
+            raise UserError(
+                "the recipe lists no exports: name some (`luthier export RUN merged`), or write "
+                "`deploy: {exports: [adapter, merged]}` into it"
+            )
+        validate(self.recipe)
+        settle(self.recipe, self.folder)
+        return self._flow(only="deploy")
+
+    def verify(self) -> dict[str, Any]:
+        """Every checksum of the run folder and every export's parity, again, as `luthier verify --json` prints them.
+
+        Its `problems` are empty where all is as it was sealed.
+        """
+        from luthier.pipeline.verify import verify
+
+        return verify(self.recipe, self.folder)
 
     def all(self) -> Run:
         """Every stage, and the report; UserError, before any of it, where there is nothing to evaluate on."""
@@ -99,7 +124,8 @@ def open_run(source: str | Path | Recipe, *overrides: str, out: str | Path | Non
     else:
         recipe = load(Path(source), overrides)
     validate(recipe)
-    return Run(recipe, open_folder(recipe, Path(out) if out else None))
+    folder = open_folder(recipe, Path(out) if out else None)
+    return Run(settle(recipe, folder), folder)
 
 
 def _names_a_run(source: str | Path) -> bool:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from luthier.core.artefacts import MANIFEST, Artefacts, Manifest, versions
+from luthier.core.errors import Refusal
 from luthier.core.events import emit, recorded
-from luthier.core.files import disk_errors, write_json
+from luthier.core.files import disk_errors, read_json, write_json
 from luthier.pipeline import index
 from luthier.pipeline.disk import DiskWatch
 from luthier.pipeline.folder import EVENTS, locked, run_id
@@ -30,9 +32,11 @@ def run_flow(
 ) -> dict[str, Outcome]:
     """Run the stages in `folder` and return what became of each piece of work, by its name.
 
-    `upto` stops after the stage of that name; `only` runs that one, on earlier stages that must be finished. A run
-    whose stages are all finished gets its manifest, and `finish(folder, changed)` writes what it shows.
+    `upto` stops after the stage of that name; `only` runs that one, on stages that must be finished. A run whose
+    stages are all finished gets its manifest. `finish(folder, changed)` writes what the run shows, as soon as there
+    is something: a later stage that is refused takes nothing from it.
     """
+    made = _Made({}, {})
     with (
         disk_errors(folder),
         locked(folder),
@@ -41,14 +45,42 @@ def run_flow(
         index.Indexed(recipe, folder),
     ):
         emit("run.started", run=run_id(recipe), folder=str(folder))
-        outcomes, manifests = _run_stages(recipe, folder, upto, only, stages)
-        whole = len(outcomes) == sum(1 for stage in stages for _ in works(stage, recipe, folder))
-        changed = any(outcome.status == "done" for outcome in outcomes.values())
-        if whole and (changed or not (folder / MANIFEST).exists()):
-            _write_manifest(recipe, folder, outcomes, manifests)
-        if whole:
-            finish(folder, changed)
-    return outcomes
+        shown = [work.name for stage in stages if stage.publishes for work in works(stage, recipe, folder)]
+        try:
+            _run_stages(recipe, folder, upto, only, stages, made)
+        except Refusal:
+            if made.holds(shown):
+                finish(folder, made.changed)
+            raise
+        if made.holds(work.name for stage in stages for work in works(stage, recipe, folder)) and (
+            made.changed or _sealed_stages(folder) != made.stages
+        ):
+            _write_manifest(recipe, folder, made)
+        if made.holds(shown):
+            finish(folder, made.changed)
+    return made.outcomes
+
+
+@dataclass
+class _Made:
+    """What has become of the run's work so far, by its name."""
+
+    outcomes: dict[str, Outcome]
+    manifests: dict[str, Manifest]
+
+    @property
+    def changed(self) -> bool:
+        return any(outcome.status == "done" for outcome in self.outcomes.values())
+
+    @property
+    def stages(self) -> dict[str, dict[str, str]]:
+        """The seals as the run's manifest lists them."""
+        return {name: {"key": found.key, "digest": found.digest} for name, found in self.manifests.items()}
+
+    def holds(self, names: Iterable[str]) -> bool:
+        """Whether all of these, and at least one, are finished."""
+        wanted = set(names)
+        return bool(wanted) and wanted <= self.manifests.keys()
 
 
 def check_flow(recipe: Recipe, folder: Path) -> dict[str, Outcome]:
@@ -69,22 +101,23 @@ def _artefacts(folder: Path, stages: Sequence[Stage]) -> Artefacts:
 
 
 def _run_stages(
-    recipe: Recipe, folder: Path, upto: str | None, only: str | None, stages: Sequence[Stage]
-) -> tuple[dict[str, Outcome], dict[str, Manifest]]:
-    outcomes: dict[str, Outcome] = {}
-    manifests: dict[str, Manifest] = {}
+    recipe: Recipe, folder: Path, upto: str | None, only: str | None, stages: Sequence[Stage], made: _Made
+) -> None:
     artefacts = _artefacts(folder, stages)
+    needed = () if only is None else next(stage.after for stage in stages if stage.name == only)
     for stage in stages:
         for work in works(stage, recipe, folder):
-            if only not in (None, stage.name):
-                manifests[work.name] = already_made(work)
-                outcomes[work.name] = Outcome("skipped", manifests[work.name].seconds, manifests[work.name].counts)
-                continue
-            outcomes[work.name], manifests[work.name] = perform(work, artefacts, manifests)
-            _tell(work, outcomes[work.name], manifests[work.name])
-        if stage.name in (upto, only):
+            if only in (None, stage.name):
+                outcome, manifest = perform(work, artefacts, made.manifests)
+                _tell(work, outcome, manifest)
+            else:
+                manifest = already_made(work) if stage.name in needed else sealed(work.folder)
+                if manifest is None:
+                    continue
+                outcome = Outcome("skipped", manifest.seconds, manifest.counts)
+            made.outcomes[work.name], made.manifests[work.name] = outcome, manifest
+        if stage.name == upto:
             break
-    return outcomes, manifests
 
 
 def _tell(work: Work, outcome: Outcome, manifest: Manifest) -> None:
@@ -97,16 +130,18 @@ def _tell(work: Work, outcome: Outcome, manifest: Manifest) -> None:
     )
 
 
-def _write_manifest(
-    recipe: Recipe, folder: Path, outcomes: dict[str, Outcome], manifests: dict[str, Manifest]
-) -> None:
+def _sealed_stages(folder: Path) -> dict[str, dict[str, str]]:
+    return read_json(folder / MANIFEST)["stages"] if (folder / MANIFEST).is_file() else {}
+
+
+def _write_manifest(recipe: Recipe, folder: Path, made: _Made) -> None:
     """The seal of the whole run: which stages, with which content."""
     body = {
         "run": run_id(recipe),
         "recipe": identity(recipe),
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "seconds": round(sum(outcome.seconds for outcome in outcomes.values()), 3),
+        "seconds": round(sum(outcome.seconds for outcome in made.outcomes.values()), 3),
         "versions": versions(),
-        "stages": {name: {"key": found.key, "digest": found.digest} for name, found in manifests.items()},
+        "stages": made.stages,
     }
     write_json(folder / MANIFEST, body)

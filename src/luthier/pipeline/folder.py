@@ -52,6 +52,16 @@ def open_folder(recipe: Recipe, out: Path | None = None) -> Path:
     return folder
 
 
+def settle(recipe: Recipe, folder: Path) -> Recipe:
+    """The recipe of the folder's run, written down: as given, and where that lists no exports, with the folder's."""
+    before = load(folder / RECIPE)
+    if not recipe.deploy.exports:
+        recipe = recipe.model_copy(update={"deploy": before.deploy})
+    if recipe != before:
+        save(recipe, folder / RECIPE)
+    return recipe
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold the folder for this process. The system lets go when a process dies, however it dies."""

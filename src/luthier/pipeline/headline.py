@@ -48,12 +48,18 @@ def _evaluate(work: Work, manifest: Manifest) -> str:
     return f"best: {found['best']}, {found['metric']} {found['value']:.3f}" if found["best"] else ""
 
 
+def _deploy(work: Work, manifest: Manifest) -> str:
+    counts = manifest.counts
+    return f"the trained model on {counts['rows']} rows, logits within {counts['largest_logit_difference']:.1g}"
+
+
 HEADLINES: dict[str, Callable[[Work, Manifest], str]] = {
     "data": _data,
     "model": _model,
     "plan": _plan,
     "train": _train,
     "evaluate": _evaluate,
+    "deploy": _deploy,
 }
 
 

@@ -10,7 +10,14 @@ from types import ModuleType
 from typing import Any
 
 from luthier.recipe.schema import Recipe
-from luthier.recipe.sections import DataSection, EvaluateSection, ModelSection, PlanSection, TrainSection
+from luthier.recipe.sections import (
+    DataSection,
+    DeploySection,
+    EvaluateSection,
+    ModelSection,
+    PlanSection,
+    TrainSection,
+)
 from luthier.recipe.values import Frozen
 
 
@@ -20,6 +27,7 @@ class Stage:
 
     `given` are keyword arguments of `run` that come from above its layer, by where they are defined. A stage that
     is `resumable` finds the files of its interrupted predecessor in its folder; any other starts with an empty one.
+    What a stage that `publishes` has found is what the report shows.
     """
 
     number: int
@@ -30,6 +38,8 @@ class Stage:
     given: Mapping[str, str] = field(default_factory=dict)
     resumable: bool = False
     per_variant: bool = False
+    per_export: bool = False
+    publishes: bool = False
 
     @property
     def folder(self) -> str:
@@ -63,41 +73,67 @@ STAGES: tuple[Stage, ...] = (
         resumable=True,
         per_variant=True,
     ),
-    Stage(5, "evaluate", EvaluateSection, "luthier.evaluate.stage", after=("data", "model", "train")),
+    Stage(5, "evaluate", EvaluateSection, "luthier.evaluate.stage", after=("data", "model", "train"), publishes=True),
+    Stage(
+        6,
+        "deploy",
+        DeploySection,
+        "luthier.deploy.stage",
+        after=("data", "model", "train"),
+        per_variant=True,
+        per_export=True,
+    ),
 )
 
 
 @dataclass(frozen=True)
 class Work:
-    """One sealed folder to make: a stage, or one variant of it."""
+    """One sealed folder to make: a stage, or of it one variant, or of that one export."""
 
     stage: Stage
-    name: str  # `data`, `train/lora`
+    part: tuple[str, ...]  # (), (`lora`,), (`lora`, `merged`)
     folder: Path
     section: Frozen
 
     @property
+    def name(self) -> str:
+        """`data`, `train/lora`, `deploy/lora/merged`."""
+        return "/".join((self.stage.name, *self.part))
+
+    @property
     def variant(self) -> str | None:
         """The variant, for a stage that works on each alone."""
-        return self.folder.name if self.stage.per_variant else None
+        return self.part[0] if self.part else None
 
 
 def works(stage: Stage, recipe: Recipe, run: Path) -> Iterator[Work]:
     """What the stage has to make for this recipe, in order."""
+    for part in parts(stage, recipe):
+        yield Work(stage, part, run.joinpath(stage.folder, *part), section(stage, recipe, *part))
+
+
+def parts(stage: Stage, recipe: Recipe) -> Iterator[tuple[str, ...]]:
+    """What the stage works on, each alone: the run, its variants, or the exports of these."""
     if not stage.per_variant:
-        yield Work(stage, stage.name, run / stage.folder, section(stage, recipe))
-        return
-    for variant in recipe.train.names:
-        yield Work(stage, f"{stage.name}/{variant}", run / stage.folder / variant, section(stage, recipe, variant))
+        yield ()
+    elif not stage.per_export:
+        yield from ((variant,) for variant in recipe.train.names)
+    elif recipe.deploy.exports:
+        from luthier.deploy.offers import offered
+
+        for variant in recipe.train.names:
+            yield from ((variant, export) for export in offered(recipe, variant))
 
 
-def section(stage: Stage, recipe: Recipe, variant: str = "") -> Frozen:
+def section(stage: Stage, recipe: Recipe, variant: str | None = None, export: str | None = None) -> Frozen:
     """The part of the recipe that the stage sees."""
-    values = {name: getattr(recipe, name) for name in stage.section.model_fields if hasattr(recipe, name)}
-    if stage.per_variant:
-        values["training"] = recipe.train.variant(variant)
-        values["max_new_tokens"] = recipe.evaluate.max_new_tokens
-    return stage.section(**values)
+    known: dict[str, Any] = {"max_new_tokens": recipe.evaluate.max_new_tokens}
+    if variant is not None:
+        known["training"] = recipe.train.variant(variant)
+    if export is not None:
+        known["export"] = next(entry for entry in recipe.deploy.exports if entry.name == export)
+    fields = stage.section.model_fields
+    return stage.section(**{name: known[name] if name in known else getattr(recipe, name) for name in fields})
 
 
 def stage_called(name: str, stages: tuple[Stage, ...] = STAGES) -> Stage:

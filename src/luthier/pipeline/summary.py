@@ -9,10 +9,12 @@ from typing import Any
 from luthier.core.artefacts import read_manifest
 from luthier.core.files import read_json
 from luthier.pipeline.folder import CARD, MANIFEST, RECIPE, REPORT, run_id
-from luthier.pipeline.stages import STAGES, Stage, works
+from luthier.pipeline.stages import STAGES, Stage, stage_called, works
 from luthier.pipeline.work import Outcome
 from luthier.recipe.load import load
 from luthier.recipe.schema import Recipe
+
+DEPLOYED = "6-deploy"
 
 
 def document(folder: Path, outcomes: Mapping[str, Outcome] | None = None) -> dict[str, Any]:
@@ -32,11 +34,12 @@ def document(folder: Path, outcomes: Mapping[str, Outcome] | None = None) -> dic
         "plan": plan_and_actual(folder, recipe),
         "preflight": _json(folder / "3-plan" / "preflight.json", []),
         "artefacts": artefacts(folder, recipe),
+        "exports": exports(folder, recipe),
     }
 
 
 def stages(folder: Path, recipe: Recipe, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
-    """Status, seconds and counts of every stage that is finished; of variants each, below their stage."""
+    """Status, seconds and counts of every stage that is finished; of variants and exports each, below their stage."""
     return {stage.name: body for stage in STAGES if (body := _stage(stage, folder, recipe, outcomes))}
 
 
@@ -47,7 +50,7 @@ def _stage(stage: Stage, folder: Path, recipe: Recipe, outcomes: Mapping[str, Ou
         if manifest is not None:
             status = outcomes[work.name].status if work.name in outcomes else "done"
             body = {"status": status, "seconds": manifest.seconds, "counts": manifest.counts}
-            found[work.variant or work.name] = body
+            found["/".join(work.part) or work.name] = body
     if not stage.per_variant or not found:
         return found.get(stage.name, {})
     statuses = {body["status"] for body in found.values()}
@@ -55,7 +58,7 @@ def _stage(stage: Stage, folder: Path, recipe: Recipe, outcomes: Mapping[str, Ou
         "status": "skipped" if statuses == {"skipped"} else "done",
         "seconds": round(sum(body["seconds"] for body in found.values()), 3),
         "counts": {name: body["counts"] for name, body in found.items()},
-        "variants": found,
+        "exports" if stage.per_export else "variants": found,
     }
 
 
@@ -88,7 +91,26 @@ def artefacts(folder: Path, recipe: Recipe) -> dict[str, str]:
         "data_card": folder / "1-data" / "card.json",
         **{f"model/{name}": folder / "4-train" / name / "model" for name in recipe.train.names},
     }
+    for work in works(stage_called("deploy"), recipe, folder):
+        known |= {f"export/{'/'.join(work.part)}": work.folder} if read_manifest(work.folder) else {}
     return {name: str(path) for name, path in known.items() if path.exists()}
+
+
+def exports(folder: Path, recipe: Recipe) -> dict[str, Any]:
+    """The parity of every export that is sealed, and why a variant cannot be exported as the recipe lists it."""
+    found: dict[str, Any] = {}
+    if recipe.deploy.exports:
+        from luthier.deploy.offers import lacking
+
+        for variant in recipe.train.names:
+            for export in recipe.deploy.exports:
+                name, reason = f"{variant}/{export.name}", lacking(recipe, variant, export.name)
+                path = folder / DEPLOYED / variant / export.name
+                if reason is not None:
+                    found[name] = {"status": "left out", "reason": reason}
+                elif read_manifest(path) is not None:
+                    found[name] = {"status": "done", "path": str(path), "parity": read_json(path / "parity.json")}
+    return found
 
 
 def _json(path: Path, otherwise: Any) -> Any:

@@ -21,7 +21,7 @@ FOLDER_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}")
 
 def validate(recipe: Recipe) -> None:
     """Refuse, before anything runs, a recipe that names what is not there; every problem with its dotted key."""
-    problems = dict.fromkeys([*_variants(recipe), *_evaluation(recipe), *_waived(recipe)])
+    problems = dict.fromkeys([*_variants(recipe), *_evaluation(recipe), *_waived(recipe), *_exports(recipe)])
     if problems:
         raise UserError("\n".join(problems))
 
@@ -101,3 +101,21 @@ def _waived(recipe: Recipe) -> Iterator[str]:
 
         for check in recipe.plan.waive:
             yield from _known("plan.waive", check, CHECKS, "check")
+
+
+def _exports(recipe: Recipe) -> Iterator[str]:
+    """Exports that no table has, and those that no variant allows."""
+    if not recipe.deploy.exports:
+        return
+    from luthier.deploy import EXPORTS
+    from luthier.deploy.offers import lacking
+    from luthier.methods import METHODS
+
+    known = [name for name in recipe.train.names if recipe.train.variant(name).method.name in METHODS]
+    for export in recipe.deploy.exports:
+        yield from _named("deploy.exports", export, EXPORTS)
+        if export.name in EXPORTS and known:
+            reasons = {name: lacking(recipe, name, export.name) for name in known}
+            if all(reasons.values()):
+                name, reason = next(iter(reasons.items()))
+                yield f"deploy.exports: no variant can be exported as {export.name} ({name}: {reason}): leave it out"

@@ -42,9 +42,15 @@ def sealed(folder: Path) -> Manifest | None:
 
 def inputs_of(work: Work, before: Mapping[str, Manifest]) -> dict[str, str]:
     """Digest of everything outside its section that shapes the work: earlier folders, files of the user's."""
-    digests = {name: manifest.digest for name, manifest in before.items() if name.split("/")[0] in work.stage.after}
+    digests = {name: manifest.digest for name, manifest in before.items() if _shapes(name, work)}
     dependencies = getattr(work.stage.load(), "dependencies", None)
     return digests | (dependencies(work.section) if dependencies else {})
+
+
+def _shapes(name: str, work: Work) -> bool:
+    """Whether the earlier work of that name shapes this one; of variants, only this work's own."""
+    stage, _, variant = name.partition("/")
+    return stage in work.stage.after and (not variant or work.variant in (None, variant))
 
 
 def perform(work: Work, artefacts: Artefacts, before: Mapping[str, Manifest]) -> tuple[Outcome, Manifest]:
@@ -80,6 +86,6 @@ def already_made(work: Work) -> Manifest:
     manifest = sealed(work.folder)
     if manifest is None:
         raise UserError(
-            f"{work.folder} is not finished: `luthier run {work.folder.parents[1 if work.variant else 0]}` makes it"
+            f"{work.folder} is not finished: `luthier run {work.folder.parents[len(work.part)]}` makes it"
         )
     return manifest

@@ -147,7 +147,6 @@ def _timed_answers(job: Job, prompts: Sequence[Sequence[int]], new: int) -> floa
     generate(
         job.computation.trainable.model,
         prompts,
-        encoder_decoder=job.base.encoder_decoder,
         pad=job.layout.pad,
         stop=(),  # answers of equal length, so that their time can be told from the prompts'
         max_new_tokens=new,

@@ -12,7 +12,7 @@ from luthier.core.errors import UserError
 from luthier.core.files import digest, write_text
 from luthier.recipe import yamltext
 from luthier.recipe.explain import refuse
-from luthier.recipe.schema import Recipe, Training
+from luthier.recipe.schema import Deploy, Recipe, Training
 
 NAMED = ("method", "objective", "optimizer")  # `method: lora` stands for `method: {name: lora}`
 
@@ -76,6 +76,18 @@ def parse(values: Mapping[str, Any], where: str = "recipe") -> Recipe:
         raise refuse(error, Recipe, where) from None
 
 
+def with_exports(recipe: Recipe, exports: Sequence[str]) -> Recipe:
+    """The recipe with further exports, each as on the command line: `merged`, `{name: merged, precision: bf16}`."""
+    listed = {export.name: export for export in recipe.deploy.exports}
+    values = {"exports": tuple(yamltext.read(text, f"'{text}'") for text in exports)}
+    try:
+        named = Deploy.model_validate(values).exports
+    except ValidationError as error:
+        raise refuse(error, Deploy, "deploy") from None
+    listed |= {export.name: export for export in named}
+    return recipe.model_copy(update={"deploy": Deploy(exports=tuple(listed.values()))})
+
+
 def dump(recipe: Recipe) -> str:
     """The resolved recipe as YAML, every default written out."""
     return yamltext.write(recipe.model_dump(mode="json"))
@@ -87,5 +99,8 @@ def save(recipe: Recipe, path: Path) -> None:
 
 
 def identity(recipe: Recipe) -> str:
-    """SHA-256 of the resolved recipe: the same for the same work, however it was written."""
-    return digest(recipe.model_dump(mode="json"))
+    """SHA-256 of the resolved recipe: the same for the same work, however it was written.
+
+    `deploy` is no part of it: another export of a finished run is the same run.
+    """
+    return digest(recipe.model_dump(mode="json", exclude={"deploy"}))

@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field, ValidationError, field_validator, model_
 from luthier.recipe.explain import KeyedError
 from luthier.recipe.values import Frozen, Named, Number, Share, SplitSize
 
-Layout = Literal["auto", "prompt-completion", "messages", "alpaca", "text"]
+Layout = Literal["auto", "prompt-completion", "messages", "sharegpt", "alpaca", "text"]
 
 
 class _Documented(Frozen):
@@ -33,7 +33,7 @@ class Source(_Documented):
     """One source of rows; a plain string stands for `{source: ...}`."""
 
     source: str
-    """A file (.jsonl .json .csv .txt, also .gz), a folder, `builtin:name`, or a hub id."""
+    """A file (.jsonl .json .csv .txt .parquet), a folder, `dataset_info.json:name`, `builtin:name`, or a hub id."""
     rows: int | None = Field(default=None, ge=1)
     """Take at most this many rows, the first ones; default: all."""
     weight: Number = Field(default=1.0, gt=0)
@@ -64,7 +64,7 @@ class Data(_Documented):
     layout: Layout = "auto"
     """How a row is laid out; `auto` looks and says what it found."""
     columns: dict[str, str] = {}
-    """Luthier's name of a column -> yours: prompt, completion, instruction, input, output, messages, text."""
+    """Luthier's name of a column -> yours, such as `{prompt: question, completion: answer}` or `{messages: chat}`."""
     prompt: str | None = None
     """The prompt as a template over the row's columns, such as `Summarise.\\n\\n{dialogue}`."""
     system: str | None = None
@@ -209,6 +209,27 @@ class Evaluate(_Documented):
     """Coverage of every interval."""
 
 
+class Deploy(_Documented):
+    """Stage 6."""
+
+    exports: tuple[Named, ...] = ()
+    """What is made of each variant that allows it: adapter, merged, `{name: merged, precision: bf16}`."""
+
+    @field_validator("exports", mode="before")
+    @classmethod
+    def _one_export(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str | dict) else value
+
+    @field_validator("exports")
+    @classmethod
+    def _each_once(cls, value: tuple[Named, ...]) -> tuple[Named, ...]:
+        names = [export.name for export in value]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice:
+            raise ValueError(f"{twice} is listed twice, and both would be written into one folder: keep one")
+        return value
+
+
 class Recipe(_Documented):
     """A whole run."""
 
@@ -221,3 +242,4 @@ class Recipe(_Documented):
     plan: Plan = Plan()
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
+    deploy: Deploy = Deploy()

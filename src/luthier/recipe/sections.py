@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from luthier.recipe.schema import Data, Evaluate, Model, Plan, Train, Training
-from luthier.recipe.values import Frozen
+from luthier.recipe.values import Frozen, Named
 
 
 class DataSection(Frozen):
@@ -50,3 +50,13 @@ class EvaluateSection(Frozen):
     data: Data
     train: Train
     evaluate: Evaluate
+
+
+class DeploySection(Frozen):
+    """Stage 6, one export of one variant."""
+
+    seed: int
+    model: Model
+    data: Data
+    training: Training
+    export: Named

@@ -12,6 +12,8 @@ from typing import Any
 from luthier.core.errors import UserError
 from luthier.data.readers.row import Found
 
+BATCH = 1024  # rows of a Parquet file that are in memory at a time
+
 _HUB = re.compile(
     r"(?P<id>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w./-]+))?"
     r"(:(?P<first>[\w.-]+))?(:(?P<second>[\w.-]+))?"
@@ -48,7 +50,8 @@ def _library(name: str, place: object) -> Any:
     try:
         return import_module(name)
     except ImportError:
-        raise UserError(f'{place} needs the `datasets` library: pip install "luthier[datasets]"') from None
+        what = name.split(".")[0]
+        raise UserError(f'{place} needs the library {what}: pip install "luthier[datasets]"') from None
 
 
 def read_hub(place: str) -> Iterator[Found]:
@@ -94,15 +97,16 @@ def read_saved(path: Path) -> Iterator[Found]:
 
 
 def read_parquet(path: Path) -> Iterator[Found]:
-    """The rows of a parquet file, a batch in memory at a time."""
+    """The rows of a Parquet file, a batch in memory at a time."""
     parquet = _library("pyarrow.parquet", path)
-    try:
-        file = parquet.ParquetFile(path)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is not a parquet file: {str(error).splitlines()[0]}") from None
     number = 0
-    with file:
-        for batch in file.iter_batches():
-            for values in batch.to_pylist():
-                number += 1
-                yield number, values
+    try:
+        with parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=BATCH):
+                for values in batch.to_pylist():
+                    number += 1
+                    yield number, values
+    except (OSError, ValueError) as error:
+        after = f" after row {number}" if number else ""
+        reason = str(error).strip().split("\n")[0]
+        raise UserError(f"{path} cannot be read as Parquet{after}: {reason}: copy or download it again") from None

@@ -1,4 +1,4 @@
-"""A source as the recipe writes it -> its kind (builtin, file, folder, hub) and its rows."""
+"""A source as the recipe writes it -> its kind (builtin, file, folder, hub, dataset_info.json) and its rows."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from luthier.core.errors import UserError, did_you_mean
-from luthier.core.files import sha256
+from luthier.core.files import digest, sha256
 from luthier.core.paths import expand
 from luthier.core.records import Origin
 from luthier.data.readers import libraries
 from luthier.data.readers.csv_rows import read_csv
+from luthier.data.readers.dataset_info import entry_of
 from luthier.data.readers.json_rows import read_json, read_jsonl
 from luthier.data.readers.row import Bad, BadRow, Found, Row
 from luthier.data.readers.text_rows import read_text
@@ -32,7 +33,8 @@ def read(name: str, source: str, seed: int, count: int | None = None) -> Iterato
 
     Raises UserError where a whole file cannot be read, and where there is no row at all.
     """
-    place = expand(source)
+    entry = entry_of(source)
+    place = expand(source) if entry is None else entry.place
     empty = True
     for file, found in _all(place, seed, count):
         for number, values in found:
@@ -60,7 +62,10 @@ def _all(place: str, seed: int, count: int | None) -> Iterator[tuple[str, Iterab
 
 
 def digests(source: str, seed: int, count: int | None = None) -> dict[str, str]:
-    """What identifies the content of a source: each file's SHA-256, a builtin's version, a hub id's revision."""
+    """What identifies a source: each file's SHA-256, a builtin's version, a hub id's revision, an entry's content."""
+    entry = entry_of(source)
+    if entry is not None:
+        return {source: digest(entry.body), **digests(entry.place, seed)}
     place = expand(source)
     if place.startswith(BUILTIN):
         from luthier.data.builtin import VERSION
@@ -75,8 +80,11 @@ def digests(source: str, seed: int, count: int | None = None) -> dict[str, str]:
 
 
 def start_rows(source: str, count: int | None) -> int | None:
-    """How many rows a source is asked for: a builtin makes that many, elsewhere None means all."""
-    return BUILTIN_ROWS if count is None and source.startswith(BUILTIN) else count
+    """How many rows a source is asked for: a builtin makes that many; elsewhere None means all."""
+    if count is None and source.startswith(BUILTIN):
+        return BUILTIN_ROWS
+    entry = entry_of(source) if count is None else None
+    return count if entry is None else entry.rows
 
 
 def _builtin(place: str, seed: int, count: int | None) -> Iterator[Found]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from luthier.core.records import Text, answer_text
-from luthier.plan.checks.text import answers, as_tokenized, decoded, has_answer, is_cut, others, shares
+from luthier.plan.checks.text import answers, as_tokenized, decoded, has_answer, in_words, is_cut, others, shares
 from luthier.plan.finding import Finding, error, excerpt, ok, some, warning
 from luthier.plan.subject import Row, Subject
 
@@ -18,7 +18,7 @@ def fault(subject: Subject, row: Row) -> Fault | None:
     `outside`: text that the model is given is trained; `template`: only headers of the template are; `incomplete`:
     part of the answer is not trained.
     """
-    if subject.rewritten or isinstance(row.record, Text) or not len(row.said):
+    if subject.rewritten or isinstance(row.record, Text) or not len(row.said) or not in_words(subject, row.record):
         return None
     trained = decoded(subject, row.said)
     wanted = "".join(as_tokenized(subject, text) for text in answers(subject, row.record))

@@ -157,7 +157,7 @@ def _typed(row: Row, text: str) -> int:
     """How often the record itself has the marker as text."""
     record = row.record
     if isinstance(record, Conversation):
-        return sum(message.content.count(text) for message in record.messages)
+        return sum(message.text.count(text) for message in record.messages)
     if isinstance(record, Text):
         return record.text.count(text)
     return record.prompt.count(text) + record.completion.count(text)

@@ -30,8 +30,16 @@ def as_tokenized(subject: Subject, text: str) -> str:
 def answers(subject: Subject, record: Record) -> list[str]:
     """The texts that the recipe wants to be learnt from this record."""
     if isinstance(record, Conversation) and subject.data.train_on != "answer":
-        return [message.content for message in record.messages if message.role == "assistant"]
+        return [m.text for m in record.messages if m.role == "assistant" and m.weight != 0]
     return [answer_text(record)]
+
+
+def in_words(subject: Subject, record: Record) -> bool:
+    """Whether what is to be learnt is trained as the record says it: a template has its own words for calls."""
+    if not isinstance(record, Conversation):
+        return True
+    earlier = record.messages if subject.data.train_on != "answer" else ()
+    return not any(message.calls for message in (*earlier, record.messages[-1]))
 
 
 def others(subject: Subject, record: Record) -> list[str]:

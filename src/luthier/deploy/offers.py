@@ -1,0 +1,16 @@
+"""Which exports a recipe makes of which variant, and why others cannot be."""
+
+from __future__ import annotations
+
+from luthier.deploy import EXPORTS
+from luthier.recipe.schema import Recipe
+
+
+def offered(recipe: Recipe, variant: str) -> list[str]:
+    """The names of the exports that are made of the variant, in the recipe's order."""
+    return [export.name for export in recipe.deploy.exports if lacking(recipe, variant, export.name) is None]
+
+
+def lacking(recipe: Recipe, variant: str, export: str) -> str | None:
+    """Why the variant cannot be exported so, or None."""
+    return EXPORTS[export].lacking(recipe.model, recipe.train.variant(variant))

@@ -1,0 +1,32 @@
+"""A request's body, never more of it than is allowed."""
+
+from __future__ import annotations
+
+from starlette.requests import ClientDisconnect, Request
+
+from luthier.gateway.errors import ApiError, invalid, too_large
+
+PATIENCE = 16  # times the limit that is read and thrown away, so that the client is still there to hear the answer
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """The body in bytes; raises `ApiError` for one that is not JSON (415) or is over the limit (413)."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        # a web page may send any other kind to this address without asking the browser's leave
+        raise ApiError(415, "Send the body as JSON, with the header Content-Type: application/json.")
+    if int(request.headers.get("content-length", 0)) > limit * PATIENCE:
+        raise too_large(limit)
+    body, size = bytearray(), 0
+    try:
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > limit * PATIENCE:
+                raise too_large(limit)
+            if size <= limit:
+                body += chunk
+    except ClientDisconnect:
+        raise invalid("The body broke off.") from None
+    if size > limit:
+        raise too_large(limit)
+    return bytes(body)

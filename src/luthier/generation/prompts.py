@@ -1,0 +1,74 @@
+"""From what somebody asks to the token ids that a model was trained to answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from luthier.chat.prompt_format import PromptFormat, parse
+from luthier.chat.template import Template
+from luthier.core.errors import UserError
+from luthier.core.records import Conversation, Message, Origin, PromptCompletion
+
+NOWHERE = Origin("request", "request", 1)
+ANSWER = Message("assistant", "a")  # the template writes a prompt only together with some answer
+SINGLE = "this model was trained on single prompts: send one user message, after a system message at most"
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """How a run's models are asked. `turns`: whether they were trained on conversations or have a chat template."""
+
+    template: Template
+    turns: bool
+    format: PromptFormat | None  # the recipe's data.prompt
+
+    def chat(self, messages: Sequence[Message]) -> list[int]:
+        """The ids of messages that end with the user's, written as in training.
+
+        Where the recipe has a `data.prompt` over one column, a user's words are put into it, unless they stand in it
+        already. Errors: UserError for messages that the model's template cannot write.
+        """
+        if not messages or messages[-1].role not in ("user", "tool"):
+            raise UserError("the last message must be the user's: there is nothing else to answer")
+        asked = [self._wrapped(message) for message in messages]
+        if self.turns:
+            return self.template.prompt_ids(Conversation((*asked, ANSWER), NOWHERE))
+        before = [message.role for message in asked[:-1]]
+        if before not in ([], ["system"]):
+            raise UserError(SINGLE)
+        return self._prompt("\n\n".join(message.content for message in asked), bool(before))
+
+    def row(self, values: Mapping[str, str]) -> list[int]:
+        """The ids of a data row's prompt: its columns put into the recipe's `data.prompt`."""
+        assert self.format is not None
+        filled = Message("user", self.format.fill(values))
+        return self.template.prompt_ids(PromptCompletion(filled.content, ANSWER.content, NOWHERE))
+
+    def text(self, text: str) -> list[int]:
+        """The ids of a text to be gone on with, as it stands: no template, only what every text begins with."""
+        encoder = self.template.encoder
+        after = encoder.after if self.template.encoder_decoder else ()
+        return [*encoder.before, *encoder.start(text), *after]
+
+    def _prompt(self, text: str, whole: bool) -> list[int]:
+        """A single prompt; `whole`: the recipe's own system message does not come before it."""
+        if whole:
+            return self.template.renderer.prompted(text, ANSWER.content).given
+        return self.template.prompt_ids(PromptCompletion(text, ANSWER.content, NOWHERE))
+
+    def _wrapped(self, message: Message) -> Message:
+        if self.format is None or message.role != "user" or len(self.format.columns) != 1:
+            return message
+        (column,) = self.format.columns
+        head, *_, tail = self.format.fill({column: "\0"}).split("\0")
+        if head + tail and message.content.startswith(head) and message.content.endswith(tail):
+            return message
+        return Message("user", self.format.fill({column: message.content}))
+
+
+def prompts_of(template: Template, trained_on: str) -> Prompts:
+    """How a model is asked whose training rows were of this kind (of `core.records.KINDS`)."""
+    written = template.data.prompt
+    turns = template.renderer.kind == "chat" or trained_on == "conversation"
+    return Prompts(template, turns, parse(written) if written else None)

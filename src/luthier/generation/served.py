@@ -1,0 +1,193 @@
+"""What is served: one base, and the trained variants of one or several runs on it, by name.
+
+Variants that were saved as adapters share the base's weights; one that was trained in full has weights of its own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from transformers import PreTrainedModel
+
+from luthier.chat.template import Template, template_for
+from luthier.core.artefacts import read_manifest
+from luthier.core.errors import UserError, did_you_mean
+from luthier.core.files import read_json
+from luthier.core.paths import expand
+from luthier.generation.prompts import Prompts, prompts_of
+from luthier.methods import METHODS
+from luthier.methods.contract import Method
+from luthier.methods.mixed import Mixer, twin
+from luthier.models.load import Base, load_base
+from luthier.models.resolve import resolve
+from luthier.recipe.load import identity, load
+from luthier.recipe.schema import Recipe
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """One name that may be asked for: the model that answers, and how it is asked.
+
+    `run` and `variant` say where it comes from; the base itself has no variant. `prefix` are virtual tokens put
+    before every prompt. `number` is the adapter's, where `model` is one that many share (`Served.mixer`).
+    """
+
+    model: PreTrainedModel
+    prompts: Prompts
+    run: Path
+    variant: str | None = None
+    prefix: tuple[int, ...] = ()
+    number: int | None = None
+
+
+@dataclass
+class Served:
+    """A loaded base, `name`d `itself`, and the trained variants on it, the `adapters`, by name."""
+
+    base: Base
+    name: str
+    itself: Adapter
+    mixer: Mixer
+    adapters: dict[str, Adapter] = field(default_factory=dict)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All that may be asked for, the base's own name last."""
+        return (*self.adapters, self.name)
+
+    @property
+    def context(self) -> int:
+        """Most tokens of a prompt and its answer; of an encoder-decoder, of either."""
+        return self.base.context
+
+    @property
+    def template(self) -> Template:
+        """The template of the first run; each name's own is `find(name).prompts`."""
+        return self.itself.prompts.template
+
+    @property
+    def stop_ids(self) -> tuple[int, ...]:
+        """The tokens at any of which an answer ends."""
+        return self.template.stop_ids
+
+    def find(self, name: str | None) -> Adapter:
+        """What answers to a name; None is the base itself. UserError for a name that is not served."""
+        if name is None or name == self.name:
+            return self.itself
+        if name not in self.adapters:
+            raise UserError(f"no model is called '{name}': {did_you_mean(name, self.names)}")
+        return self.adapters[name]
+
+    def room(self, adapter: Adapter, prompt: Sequence[int]) -> int:
+        """How many tokens an answer to the prompt may have.
+
+        Errors: UserError for a prompt that is empty, holds ids that are no tokens, or leaves no room.
+        """
+        tokens = len(self.base.model.get_input_embeddings().weight)  # pyright: ignore[reportArgumentType]
+        if not prompt or min(prompt) < 0 or max(prompt) >= tokens:
+            raise UserError(f"a prompt is a list of at least one token id, each from 0 to {tokens - 1}")
+        most = self.context - len(adapter.prefix) - (0 if self.base.encoder_decoder else 1)
+        if len(prompt) > most:
+            raise UserError(f"the prompt has {len(prompt)} tokens and this model reads at most {most}: shorten it")
+        return self.context if self.base.encoder_decoder else most + 1 - len(prompt)
+
+
+def open_served(runs: Sequence[Path], device: str = "cpu") -> Served:
+    """The base of these runs on `device`, with every finished variant under `<run>/<variant>`, and the best one,
+    where the evaluation has chosen it or there is only one, under `<run>`.
+
+    Errors: UserError for a folder that is no run or has nothing trained, and for runs of different bases.
+    """
+    assert runs
+    recipes = [load(run / "recipe.yaml") for run in runs]
+    _require_one_base(runs, recipes)
+    section = recipes[0].model
+    base = load_base(section, recipes[0].seed, device)
+    prompts = [_prompts(base, run, recipe) for run, recipe in zip(runs, recipes, strict=True)]
+    name = resolve(section).folder.resolve().name if Path(expand(section.base)).is_dir() else section.base
+    served = serve(base, name, prompts[0], runs[0])
+    for run, recipe, asked in zip(runs, recipes, prompts, strict=True):
+        served.adapters |= _variants(served, run, recipe, asked)
+    return served
+
+
+def serve(base: Base, name: str, prompts: Prompts, run: Path) -> Served:
+    """A base with nothing on it yet."""
+    base.model.requires_grad_(False)
+    mixer = Mixer(base.model)
+    return Served(base, name, Adapter(mixer.model, prompts, run), mixer)
+
+
+def run_name(recipe: Recipe) -> str:
+    """The name that a run is served under: its id."""
+    return f"{recipe.name}-{identity(recipe)[:4]}"
+
+
+def attach(served: Served, method: Method, folder: Path, prompts: Prompts, run: Path, variant: str) -> Adapter:
+    """What a method saved in a folder, put onto the served base, which stays as it is."""
+    base = served.base.model
+    part = method.load(twin(base) if method.adapter else deepcopy(base), folder)
+    part.model.eval().requires_grad_(False)
+    mixed = served.mixer.add(part) if method.adapter else None
+    if mixed is None:
+        return Adapter(part.model, prompts, run, variant, part.prefix)
+    number, prefix = mixed
+    return Adapter(served.mixer.model, prompts, run, variant, prefix, number)
+
+
+def _variants(served: Served, run: Path, recipe: Recipe, prompts: Prompts) -> dict[str, Adapter]:
+    name = run_name(recipe)
+    if name in served.adapters:
+        raise UserError(f"{run} and {served.adapters[name].run} are the same run, {name}: name it once")
+    found = {}
+    for variant in recipe.train.names:
+        folder = run / "4-train" / variant
+        if read_manifest(folder) is None:
+            continue
+        method = METHODS[recipe.train.variant(variant).method.name]
+        found[variant] = attach(served, method, folder / "model", prompts, run, variant)
+    if not found:
+        raise UserError(f"{run} has no trained variant yet: `luthier train {run}` trains it")
+    best = _best(run, list(found))
+    named = {f"{name}/{variant}": adapter for variant, adapter in found.items()}
+    return ({name: found[best]} if best else {}) | named
+
+
+def _best(run: Path, variants: Sequence[str]) -> str | None:
+    summary = run / "5-evaluate" / "summary.json"
+    chosen = read_json(summary)["best"] if summary.is_file() else None
+    return chosen if chosen in variants else variants[0] if len(variants) == 1 else None
+
+
+def _require_one_base(runs: Sequence[Path], recipes: Sequence[Recipe]) -> None:
+    """What stage 2 found must be the same in all runs; the paths in their recipes need not be."""
+    first, *others = list(_bases(runs))
+    for run, (name, fingerprint), recipe in zip(runs[1:], others, recipes[1:], strict=True):
+        if fingerprint != first[1] or recipe.model.context != recipes[0].model.context:
+            raise UserError(
+                f"{runs[0]} stands on {first[0]} and {run} on {name} (weights, added tokens or context "
+                "differ): serve runs of different bases apart"
+            )
+
+
+def _bases(runs: Sequence[Path]) -> Iterator[tuple[str, str]]:
+    for run in runs:
+        path = run / "2-model" / "base.json"
+        if not path.is_file():
+            raise UserError(f"{run} has no base yet (no {path.name}): `luthier train {run}` goes on with it")
+        described = read_json(path)
+        yield described["name"], described["fingerprint"]
+
+
+def _prompts(base: Base, run: Path, recipe: Recipe) -> Prompts:
+    """How the run's models are asked; what its rows are says whether in turns."""
+    template = template_for(base.tokenizer, recipe.data, base.encoder_decoder)
+    rows = run / "1-data" / "train" / "rows.jsonl"
+    if not rows.is_file():
+        raise UserError(f"{run} has no rows ({rows} is missing): `luthier data {run}` makes them")
+    with rows.open(encoding="utf-8") as file:
+        return prompts_of(template, json.loads(file.readline())["kind"])

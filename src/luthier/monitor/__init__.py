@@ -1,0 +1,1 @@
+"""Stage 7: what was asked of a served run, beside what its evaluation led one to expect."""

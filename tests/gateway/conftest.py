@@ -1,0 +1,133 @@
+"""A toy run with three variants, served over HTTP by the real server in a thread of this process."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("uvicorn", reason='serving needs `pip install "luthier[serve]"`')
+
+import torch
+from httpx2 import Client
+from transformers import LlamaForCausalLM
+
+from luthier.cli.app import invoke
+from luthier.gateway.app import application
+from luthier.gateway.keys import KeyRing
+from luthier.gateway.limits import Limits
+from luthier.gateway.process import GatedServer
+from luthier.gateway.service import Service
+from luthier.generation.engine import Engine
+from luthier.generation.request import Request, Sampling
+from luthier.generation.served import Served, open_served
+from tests.toy_run import RECIPE, write_model, write_rows
+
+VARIANTS = """{
+    full: {method: full, learning_rate: 2e-2},
+    lora: {method: lora, learning_rate: 2e-2},
+    prompt: {method: {name: prompt, tokens: 4}, learning_rate: 0.3}
+  }"""
+
+
+def talkative(folder: Path) -> Path:
+    """The model with larger weights, so that its answers differ from prompt to prompt."""
+    model = LlamaForCausalLM.from_pretrained(folder)
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        for parameter in model.parameters():
+            if parameter.ndim == 2:
+                torch.nn.init.normal_(parameter, std=0.8)
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run: a Llama of toy width, tuned in full, by LoRA and by a soft prompt."""
+    folder = tmp_path_factory.mktemp("served")
+    model = talkative(write_model(folder / "model"))
+    write_rows(folder / "rows.jsonl")
+    recipe = RECIPE.replace("{full: {method: full}}", VARIANTS).replace("base: model", f"base: {model}")
+    (folder / "recipe.yaml").write_text(recipe)
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()) as out:
+        patch.chdir(folder)
+        patch.setenv("LUTHIER_RUNS", str(folder / "runs"))
+        assert invoke(["run", "recipe.yaml", "--json"]) == 0, out.getvalue()
+    (found,) = folder.glob("runs/toy-*")
+    return found
+
+
+@pytest.fixture(scope="session")
+def served(run: Path) -> Served:
+    """Its models."""
+    return open_served([run])
+
+
+@dataclass
+class House:
+    """A running server: what it holds, and a client that talks to it."""
+
+    service: Service
+    server: GatedServer
+    url: str
+    client: Client
+    thread: threading.Thread
+
+    @property
+    def models(self) -> list[str]:
+        return list(self.service.origins)
+
+    def alone(self, model: str, prompt: str, chat: bool = False, **sampling) -> str:
+        """The engine's own answer to one request, without the server."""
+        ids = self.ids(model, prompt, chat)
+        with Engine(self.service.served, max_batch=1) as engine:
+            return "".join(piece.text for piece in engine.submit(Request(ids, Sampling(**sampling), model)))
+
+    def ids(self, model: str, prompt: str, chat: bool = False) -> tuple[int, ...]:
+        from luthier.core.records import Message
+
+        prompts = self.service.served.find(model).prompts
+        return tuple(prompts.chat([Message("user", prompt)]) if chat else prompts.text(prompt))
+
+
+@contextmanager
+def serving(run: Path, served: Served, limits: Limits, keys: KeyRing | None = None, content=False) -> Iterator[House]:
+    """The server over a free port until the block ends."""
+    engine = Engine(served, max_batch=limits.running, max_waiting=limits.waiting)
+    service = Service(served, engine, [run], limits, content)
+    listener = socket.create_server(("127.0.0.1", 0))
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    listening = threading.Event()
+    server = GatedServer(application(service, keys), service, listening.set)
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])), daemon=True)
+    thread.start()
+    assert listening.wait(10)
+    with ExitStack() as stack:
+        stack.callback(listener.close)
+        stack.callback(service.close)
+        stack.callback(thread.join, 10)
+        stack.callback(lambda: setattr(server, "should_exit", True))
+        client = stack.enter_context(Client(base_url=url, timeout=60))
+        yield House(service, server, url, client, thread)
+
+
+@pytest.fixture(scope="session")
+def house(run: Path, served: Served) -> Iterator[House]:
+    """A server on loopback without keys."""
+    with serving(run, served, Limits()) as found:
+        yield found
+
+
+@pytest.fixture
+def open_house(run: Path, served: Served) -> Iterator[Callable[..., House]]:
+    """Starts further servers, of other limits or with keys."""
+    with ExitStack() as stack:
+        yield lambda limits=Limits(), **more: stack.enter_context(serving(run, served, limits, **more))
