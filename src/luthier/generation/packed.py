@@ -29,7 +29,7 @@ def pack(model: PreTrainedModel) -> list[nn.Linear]:
     """
     if model.device.type != "cpu" or not torch.backends.mkldnn.is_available() or torch.is_autocast_enabled("cpu"):
         return []
-    layers = [layer for layer in model.modules() if _gains(layer)]
+    layers = [layer for layer in model.modules() if isinstance(layer, nn.Linear) and _gains(layer)]
     needed = sum(layer.weight.nbytes for layer in layers)
     if needed > SHARE * psutil.virtual_memory().available:
         return []
@@ -49,9 +49,9 @@ def packed(model: PreTrainedModel) -> Iterator[None]:
             del layer.forward  # the class's own is there again
 
 
-def _gains(layer: nn.Module) -> bool:
+def _gains(layer: nn.Linear) -> bool:
     return (
-        type(layer) is nn.Linear
+        type(layer) is nn.Linear  # one that computes no more than that
         and "forward" not in vars(layer)
         and layer.weight.dtype in (torch.float32, torch.bfloat16)
         and layer.weight.numel() >= SMALL

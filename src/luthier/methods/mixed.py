@@ -97,15 +97,15 @@ class Selection:
 
 
 class Stack(nn.Module):
-    """A layer with the thin matrices of many adapters beside it."""
+    """A layer with the thin matrices of many adapters beside it: `down` (R, D), and `up` (E, R), which is scaled."""
 
-    down: Tensor  # (R, D)
-    up: Tensor  # (E, R), scaled
+    down: nn.Linear
+    up: nn.Linear
 
     def __init__(self, layer: nn.Module, selection: Selection) -> None:
         super().__init__()
         self.layer, self.selection = layer, selection
-        self.owners: tuple[int, ...] = ()
+        self.owners: tuple[int, ...] = ()  # the adapter of each of the R columns
 
     @property
     def weight(self) -> Any:
@@ -116,9 +116,10 @@ class Stack(nn.Module):
         """The matrices of PEFT's layer become the columns of this adapter."""
         (name,) = adapted.active_adapters
         down, up = adapted.lora_A[name].weight, adapted.lora_B[name].weight * adapted.scaling[name]
-        self.down = torch.cat([self.down, down]) if self.owners else down.detach()
-        self.up = torch.cat([self.up, up], dim=1) if self.owners else up.detach()
-        self.owners += (number,) * len(down)
+        if self.owners:
+            down, up = torch.cat([self.down.weight, down]), torch.cat([self.up.weight, up], dim=1)
+        self.down, self.up = _linear(down), _linear(up)
+        self.owners = (*self.owners, *[number] * (len(down) - len(self.owners)))
 
     def forward(self, states: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, E)."""
@@ -129,11 +130,17 @@ class Stack(nn.Module):
         single = self.selection.single()
         if single is not None:
             at = slice(self.owners.index(single), self.owners.index(single) + self.owners.count(single))
-            return result + F.linear(F.linear(states, self.down[at]), self.up[:, at])
+            return result + F.linear(F.linear(states, self.down.weight[at]), self.up.weight[:, at])
         if len(states) != len(self.selection.numbers):
             raise RuntimeError(f"{type(self.layer).__name__} is not given a batch's rows: their adapters cannot mix")
-        thin = F.linear(states, self.down)
-        return result + F.linear(thin * self.selection.mask(self.owners, thin), self.up)
+        thin = self.down(states)
+        return result + self.up(thin * self.selection.mask(self.owners, thin))
+
+
+def _linear(weight: Tensor) -> nn.Linear:
+    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")
+    layer.weight = nn.Parameter(weight.detach(), requires_grad=False)
+    return layer
 
 
 def twin(model: PreTrainedModel) -> PreTrainedModel:
