@@ -54,7 +54,10 @@ found = {
     "400": refused(lambda: chat(temperature=7)),
     "400 tools": refused(lambda: chat(tools=[{"type": "function", "function": {"name": "f"}}])),
     "413": refused(lambda: chat(user="x" * 3_000_000)),
-    "429": refused(lambda: openai.OpenAI(base_url=f"{sys.argv[4]}/v1", api_key=key, max_retries=0).completions.create(
-        model=model, prompt="What is", max_tokens=1)),
+    "429": refused(
+        lambda: openai.OpenAI(base_url=f"{sys.argv[4]}/v1", api_key=key, max_retries=0).completions.create(
+            model=model, prompt="What is", max_tokens=1
+        )
+    ),
 }
 print(json.dumps(found))

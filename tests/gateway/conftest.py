@@ -6,20 +6,13 @@ import asyncio
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, redirect_stdout
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 
 import pytest
-
-pytest.importorskip("uvicorn", reason='serving needs `pip install "luthier[serve]"`')
-
-import torch
 from httpx2 import Client
-from transformers import LlamaForCausalLM
 
-from luthier.cli.app import invoke
 from luthier.gateway.app import application
 from luthier.gateway.keys import KeyRing
 from luthier.gateway.limits import Limits
@@ -28,41 +21,15 @@ from luthier.gateway.service import Service
 from luthier.generation.engine import Engine
 from luthier.generation.request import Request, Sampling
 from luthier.generation.served import Served, open_served
-from tests.toy_run import RECIPE, write_model, write_rows
+from tests.toy_served import make_run
 
-VARIANTS = """{
-    full: {method: full, learning_rate: 2e-2},
-    lora: {method: lora, learning_rate: 2e-2},
-    prompt: {method: {name: prompt, tokens: 4}, learning_rate: 0.3}
-  }"""
-
-
-def talkative(folder: Path) -> Path:
-    """The model with larger weights, so that its answers differ from prompt to prompt."""
-    model = LlamaForCausalLM.from_pretrained(folder)
-    with torch.random.fork_rng():
-        torch.manual_seed(5)
-        for parameter in model.parameters():
-            if parameter.ndim == 2:
-                torch.nn.init.normal_(parameter, std=0.8)
-    model.save_pretrained(folder)
-    return folder
+LIMITS = Limits()
 
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run: a Llama of toy width, tuned in full, by LoRA and by a soft prompt."""
-    folder = tmp_path_factory.mktemp("served")
-    model = talkative(write_model(folder / "model"))
-    write_rows(folder / "rows.jsonl")
-    recipe = RECIPE.replace("{full: {method: full}}", VARIANTS).replace("base: model", f"base: {model}")
-    (folder / "recipe.yaml").write_text(recipe)
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()) as out:
-        patch.chdir(folder)
-        patch.setenv("LUTHIER_RUNS", str(folder / "runs"))
-        assert invoke(["run", "recipe.yaml", "--json"]) == 0, out.getvalue()
-    (found,) = folder.glob("runs/toy-*")
-    return found
+    return make_run(tmp_path_factory.mktemp("served"))
 
 
 @pytest.fixture(scope="session")
@@ -130,4 +97,4 @@ def house(run: Path, served: Served) -> Iterator[House]:
 def open_house(run: Path, served: Served) -> Iterator[Callable[..., House]]:
     """Starts further servers, of other limits or with keys."""
     with ExitStack() as stack:
-        yield lambda limits=Limits(), **more: stack.enter_context(serving(run, served, limits, **more))
+        yield lambda limits=LIMITS, **more: stack.enter_context(serving(run, served, limits, **more))

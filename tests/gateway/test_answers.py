@@ -96,7 +96,13 @@ def test_message_parts_and_roles_are_read_as_their_plain_forms(house):
 
 def test_neutral_and_harmless_parameters_change_nothing(house):
     neutral = {"n": 1, "logprobs": False, "tools": [], "frequency_penalty": 0.0, "presence_penalty": 0, "user": "u"}
-    more = {"response_format": {"type": "text"}, "metadata": {"a": "b"}, "store": False, "logit_bias": {}, "seed": None}
+    more = {
+        "response_format": {"type": "text"},
+        "metadata": {"a": "b"},
+        "store": False,
+        "logit_bias": {},
+        "seed": None,
+    }
     assert ask(house, **neutral, **more).json()["choices"] == ask(house).json()["choices"]
 
 

@@ -38,7 +38,9 @@ def path_of(major: int) -> str:
     except importlib.metadata.PackageNotFoundError:
         installed = "none"
     if installed.split(".")[0] != str(major):
-        pytest.skip(f'no openai {major}.x: pip install --target DIR/{major} "openai<{major + 1}", LUTHIER_CLIENTS=DIR')
+        pytest.skip(
+            f'no openai {major}.x: pip install --target DIR/{major} "openai<{major + 1}", LUTHIER_CLIENTS=DIR'
+        )
     return ""
 
 

@@ -88,7 +88,9 @@ def test_names_are_checked_and_unique(state):
         keys.revoke("ana")
 
 
-@pytest.mark.parametrize("body", ["", "[]", '{"keys": 3}', '{"keys": [{"name": "a"}]}', '{"keys": [{"name": 1, "sha256": 2}]}'])
+@pytest.mark.parametrize(
+    "body", ["", "[]", '{"keys": 3}', '{"keys": [{"name": "a"}]}', '{"keys": [{"name": 1, "sha256": 2}]}']
+)
 def test_a_damaged_list_of_keys_lets_nobody_in(state, body):
     state.mkdir()
     (state / "keys.json").write_text(body)

@@ -12,13 +12,12 @@ from luthier.core.artefacts import read_manifest
 from luthier.core.files import digest
 from luthier.monitor.traffic import database
 
-DASHBOARD = (  # what the Grafana dashboard of vllm-project/vllm asks for, and this server has
-    "vllm:e2e_request_latency_seconds_bucket vllm:e2e_request_latency_seconds_sum vllm:e2e_request_latency_seconds_count "
-    "vllm:prompt_tokens_total vllm:generation_tokens_total vllm:inter_token_latency_seconds_bucket "
-    "vllm:time_to_first_token_seconds_bucket vllm:time_to_first_token_seconds_sum vllm:num_requests_running "
-    "vllm:num_requests_waiting vllm:request_prompt_tokens_bucket vllm:request_generation_tokens_bucket "
-    "vllm:request_success_total"
-).split()
+DASHBOARD = """
+    e2e_request_latency_seconds_bucket e2e_request_latency_seconds_sum e2e_request_latency_seconds_count
+    prompt_tokens_total generation_tokens_total inter_token_latency_seconds_bucket time_to_first_token_seconds_bucket
+    time_to_first_token_seconds_sum num_requests_running num_requests_waiting request_prompt_tokens_bucket
+    request_generation_tokens_bucket request_success_total"""
+"""What the Grafana dashboard of vllm-project/vllm asks for, and this server has."""
 
 
 def samples(house) -> dict[tuple, float]:
@@ -54,7 +53,7 @@ def test_the_metrics_count_what_was_asked_under_vllms_names(fresh):
         assert house.client.post("/v1/completions", json=body).is_success
     house.client.post("/v1/completions", json={"model": "x", "prompt": "y"})
     found = samples(house)
-    assert {name for name, *_ in found} >= set(DASHBOARD)
+    assert {name for name, *_ in found} >= {f"vllm:{name}" for name in DASHBOARD.split()}
     assert found["vllm:prompt_tokens_total",] == 2 * prompt and found["vllm:generation_tokens_total",] == 10
     assert found["vllm:request_success_total", "length"] == 2
     assert found["vllm:request_generation_tokens_bucket", "5.0"] == 1
@@ -111,7 +110,8 @@ def test_ratings_are_kept_with_the_lineage_of_their_answer(fresh, run):
     wrong = house.client.post("/v1/feedback", json={"id": "cmpl-0", "rating": "up"})
     assert wrong.status_code == 404 and wrong.json()["error"]["code"] == "answer_not_found"
     assert house.client.post("/v1/feedback", json={"id": answer, "rating": "great"}).status_code == 400
-    assert 'luthier:feedback_total{model_name="%s",rating="up"} 1.0' % name in house.client.get("/metrics").text
+    line = f'luthier:feedback_total{{model_name="{name}",rating="up"}} 1.0'
+    assert line in house.client.get("/metrics").text
     house.service.close()
     (row,) = rows(run, "feedback")
     lineage = {"run": origin.run, "model": name, "variant": origin.variant, "weights": origin.weights}

@@ -16,8 +16,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from httpx2 import Client, RemoteProtocolError
+from httpx2 import Client, RemoteProtocolError, WriteError
 
+from luthier.gateway import body, gate
 from luthier.gateway.limits import Limits
 
 ROOT = Path(__file__).parents[2]
@@ -135,7 +136,7 @@ def test_after_the_grace_what_still_runs_is_cancelled(slow):
 
 
 def test_a_second_signal_ends_it_at_once(slow):
-    house, stream = slow()
+    house, _ = slow()
     start = time.monotonic()
     house.server.stop()
     time.sleep(0.5)
@@ -143,3 +144,31 @@ def test_a_second_signal_ends_it_at_once(slow):
     house.server.stop()
     house.thread.join(20)
     assert not house.thread.is_alive() and time.monotonic() - start < 8
+
+
+def test_a_client_that_never_sends_its_body_does_not_hold_the_server(open_house, monkeypatch):
+    monkeypatch.setattr(gate, "PATIENCE", 0.3)
+    house = open_house(Limits(grace=0.2))
+    port = int(house.url.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port)) as idle:
+        head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        idle.sendall(f"{head}Content-Length: 9\r\n\r\n".encode())
+        while house.service.gate.idle:
+            time.sleep(0.01)
+        house.server.stop()
+        house.thread.join(10)
+        assert not house.thread.is_alive()
+
+
+def test_a_body_that_takes_too_long_is_refused(house, monkeypatch):
+    monkeypatch.setattr(body, "SECONDS", 0.2)
+
+    def slowly():
+        yield b"{"
+        time.sleep(1)
+        yield b"}"
+
+    headers = {"content-type": "application/json"}
+    with suppress(WriteError):
+        assert house.client.post("/v1/completions", content=slowly(), headers=headers).status_code == 408
+    assert house.service.gate.idle

@@ -48,7 +48,7 @@ def _models(document: dict[str, Any]) -> Any:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False, padding=(0, 2))
+    table = Table(box=None, pad_edge=False, padding=(0, 1))
     table.add_column("  model", no_wrap=True)
     for name in ("requests", "answered", "p50", "p90", "p99", "first", "read", "written", "up", "down"):
         table.add_column(name, justify="right")

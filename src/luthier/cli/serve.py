@@ -15,6 +15,9 @@ def serve(
     runs: Annotated[list[str], typer.Argument(help="Runs on one base: folders or ids.", show_default=False)],
     host: Annotated[str, typer.Option(help="Where to listen; off loopback, requests need a key.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port; 0: any that is free.", min=0, max=65535)] = 8000,
+    require_key: Annotated[
+        bool, typer.Option("--require-key", help="Ask for a key on loopback, too, as behind a proxy.")
+    ] = False,
     record: Annotated[
         Literal["shapes", "content"], typer.Option(help="What is kept of requests: numbers only, or texts too.")
     ] = "shapes",
@@ -39,7 +42,8 @@ def serve(
 
         folders: list[Path] = [find(run) for run in runs]
         limits = Limits(body=max_body, tokens=max_tokens, running=batch, waiting=queue, grace=grace)
-        return serve_runs(folders, host, port, limits, record == "content", _ready)
+        kept = record == "content"
+        return serve_runs(folders, host, port, limits, _ready, content=kept, require_key=require_key)
 
     carry_out(do, _show, json, debug)
 

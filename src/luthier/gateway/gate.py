@@ -9,6 +9,8 @@ from typing import Protocol
 
 from luthier.gateway.errors import leaving
 
+PATIENCE = 3.0  # seconds after the grace for those who were cancelled to hear of it
+
 
 class Cancellable(Protocol):
     """What can be told to stop early."""
@@ -62,10 +64,14 @@ class Gate:
         self._tickets.discard(ticket)
 
     def finished(self) -> bool:
-        """Whether the closed gate's server may go: nobody is inside. Cancels those for whom the time is over."""
+        """Whether the closed gate's server may go. Cancels what still runs when the time to finish is over.
+
+        Nobody is waited for beyond that: a client that neither sends nor reads would hold the server for ever.
+        """
         if self._closed is None:
             return False
-        if time.monotonic() - self._closed > self.grace:
+        late = time.monotonic() - self._closed - self.grace
+        if late > 0:
             for ticket in self._tickets:
                 ticket.cancel()
-        return self.idle
+        return self.idle or late > PATIENCE

@@ -16,6 +16,7 @@ MEANING = {
     401: "No key, or an unknown one.",
     403: "Without keys only requests to localhost are answered.",
     404: "Not served here.",
+    408: "The body took too long.",
     413: "The body is too large.",
     415: "The body is not sent as JSON.",
     429: "Too many requests run and wait; Retry-After says when to come back.",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from luthier.pipeline.folder import RECIPE, run_id
 from luthier.recipe.load import load
 
 NAME = "traffic.html"
-WIDTH, HEIGHT = 640, 200
+WIDTH, HEIGHT = 960, 220
 
 
 def write_page(run: Path, document: dict[str, Any]) -> Path:
@@ -127,7 +126,7 @@ def bars(
                     f'height="{tall:.1f}"/>'
                 )
             below += count
-    label = f'<text class="label" x="{WIDTH - 14}" y="{HEIGHT - 4}" text-anchor="end">{escape("hours")}</text>'
+    label = f'<text class="label" x="{WIDTH - 14}" y="{HEIGHT - 4}" text-anchor="end">hours</text>'
     axis = f'<line class="axis" x1="44" x2="{WIDTH - 14}" y1="{HEIGHT - 36}" y2="{HEIGHT - 36}"/>'
     first, second = (sum(column) for column in zip(*values, strict=True))
     told = f"{first:,} and {second:,} in all, at most {most:,} at once"

@@ -33,6 +33,7 @@ class GatedServer(uvicorn.Server):
             log_level="warning",
             server_header=False,
             proxy_headers=False,
+            timeout_graceful_shutdown=1,  # the gate has waited already
         )
         super().__init__(config)
         self.service, self.ready = service, ready

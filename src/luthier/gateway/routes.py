@@ -103,13 +103,13 @@ async def description(request: Request) -> Response:
     return JSONResponse(request.app.state.document)
 
 
-ANSWERS = (400, 404, 413, 415, 429, 500, 503)
+ANSWERS = (400, 404, 408, 413, 415, 429, 500, 503)
 ENDPOINTS = (
     Endpoint("GET", "/v1/models", models, "The models that are served."),
     Endpoint("GET", "/v1/models/{model:path}", model, "One model.", (404,)),
     Endpoint("POST", "/v1/chat/completions", answer.chat, "An answer to messages.", ANSWERS, ChatRequest),
     Endpoint("POST", "/v1/completions", answer.completion, "An answer to a prompt.", ANSWERS, CompletionRequest),
-    Endpoint("POST", "/v1/feedback", feedback, "Rate an answer.", (400, 404, 413, 415, 503), FeedbackRequest),
+    Endpoint("POST", "/v1/feedback", feedback, "Rate an answer.", (400, 404, 408, 413, 415, 503), FeedbackRequest),
     Endpoint("GET", "/health", health, "Whether requests are taken on.", (503,)),
     Endpoint("GET", "/metrics", metrics, "Counters for Prometheus.", gives="text/plain"),
     Endpoint("GET", "/openapi.json", description, "This document."),

@@ -22,17 +22,25 @@ PACKAGES = ("starlette", "uvicorn", "prometheus_client")
 
 
 def serve(
-    runs: Sequence[Path], host: str, port: int, limits: Limits, content: bool, ready: Callable[[str, list[str]], None]
+    runs: Sequence[Path],
+    host: str,
+    port: int,
+    limits: Limits,
+    ready: Callable[[str, list[str]], None],
+    *,
+    content: bool = False,
+    require_key: bool = False,
 ) -> dict[str, Any]:
     """Serve the runs until a signal comes, and return what was done; `ready(url, models)` is called once it listens.
 
-    Off loopback every request needs a key. Errors: UserError where packages, keys or the port are missing, or the
-    runs cannot be served together.
+    `content`: record texts, too. Off loopback, or with `require_key`, every request needs a key. Errors: UserError
+    where packages, keys or the port are missing, or the runs cannot be served together.
     """
     _require_packages()
-    ring = _keys_for(host)
+    ring = _keys_for(host, require_key)
     listener = _bind(host, port)
     try:
+        from luthier.engine.device import pick_device
         from luthier.gateway.app import application
         from luthier.gateway.process import GatedServer
         from luthier.gateway.service import Service
@@ -42,7 +50,7 @@ def serve(
 
         for run in runs:
             keep_baseline(run)
-        served = open_served(runs)
+        served = open_served(runs, str(pick_device()))
         engine = Engine(served, max_batch=limits.running, max_waiting=limits.waiting)
         service = Service(served, engine, runs, limits, content)
         url, models = _url(host, listener.getsockname()[1]), list(service.origins)
@@ -72,12 +80,12 @@ def _require_packages() -> None:
         raise UserError(f'serving needs {", ".join(missing)}: pip install "luthier[serve]"')
 
 
-def _keys_for(host: str) -> keys.KeyRing | None:
-    if is_loopback(host):
+def _keys_for(host: str, required: bool) -> keys.KeyRing | None:
+    if is_loopback(host) and not required:
         return None
     if not keys.entries():
         raise UserError(
-            f"--host {host} can be reached from other machines, so requests need a key and there is none: "
+            "requests need a key when others can reach the server, or with --require-key, and there is none: "
             "`luthier keys --new NAME` makes one, or serve on 127.0.0.1"
         )
     return keys.KeyRing()

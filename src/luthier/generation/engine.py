@@ -153,7 +153,7 @@ class Engine:
         with self._state:
             for row in list(islice(self._queue, free)):
                 longest = max(len(row.prompt) for row in (*group, row))
-                if self._lane(row) is lane and (not group or (len(group) + 1) * longest <= PROMPT_TOKENS):
+                if row.adapter.model is lane.model and (not group or (len(group) + 1) * longest <= PROMPT_TOKENS):
                     group.append(row)
                     self._queue.remove(row)
         return group

@@ -14,9 +14,11 @@ from typing import Any
 import psutil
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import PreTrainedModel
 
-SMALL = 1 << 12  # numbers of a weight below which nothing is gained
+SMALL = 1 << 15  # numbers of a weight below which nothing is gained
+FAST = 1 << 18  # and below which the plain product of a single row is faster: it stays in the processor's cache
 ROWS = 64  # of the batches that the layout is best for; it serves any
 SHARE = 0.5  # of the free memory that the second copy may take
 _onednn: Any = torch.ops.mkldnn
@@ -34,7 +36,7 @@ def pack(model: PreTrainedModel) -> list[nn.Linear]:
     if needed > SHARE * psutil.virtual_memory().available:
         return []
     for layer in layers:
-        layer.forward = _product(layer)
+        layer.forward = _product(layer)  # pyright: ignore[reportAttributeAccessIssue]
     return layers
 
 
@@ -61,4 +63,11 @@ def _gains(layer: nn.Linear) -> bool:
 def _product(layer: nn.Linear) -> Callable[[Tensor], Tensor]:
     weight = _onednn._reorder_linear_weight(layer.weight.detach(), ROWS)
     bias = None if layer.bias is None else layer.bias.detach()
-    return lambda states: _onednn._linear_pointwise(states, weight, bias, "none", [], "")
+    fast = layer.weight.numel() < FAST
+
+    def product(states: Tensor) -> Tensor:
+        if fast and states.numel() == states.shape[-1]:
+            return F.linear(states, layer.weight, bias)
+        return _onednn._linear_pointwise(states, weight, bias, "none", [], "")
+
+    return product

@@ -13,7 +13,6 @@ import numpy as np
 
 RELABELLINGS = 2000
 BLOCK_CELLS = 2_000_000
-ROUNDING = 1e-12  # below it two distances are the same
 
 
 @dataclass(frozen=True)
@@ -31,12 +30,12 @@ def shift(a: np.ndarray, b: np.ndarray, seed: int = 0) -> Shift:
     order = np.argsort(pooled, kind="stable")
     values = pooled[order]
     last = np.append(values[1:] != values[:-1], True)  # where a run of ties ends
-    step = np.where(order < n, 1 / n, -1 / m)
-    observed = float(np.abs(np.cumsum(step)[last]).max())
+    step = np.where(order < n, m, -n)  # in parts of n times m, so that equal distances are equal numbers
+    observed = np.abs(np.cumsum(step)[last]).max()
     rng = np.random.default_rng(seed)
     extreme, size = 0, max(BLOCK_CELLS // (n + m), 1)
     for start in range(0, RELABELLINGS, size):
         drawn = rng.permuted(np.tile(step, (min(size, RELABELLINGS - start), 1)), axis=1)
         distances = np.abs(np.cumsum(drawn, axis=1)[:, last]).max(axis=1)
-        extreme += int((distances >= observed - ROUNDING).sum())
-    return Shift(observed, (extreme + 1) / (RELABELLINGS + 1))
+        extreme += int((distances >= observed).sum())
+    return Shift(float(observed / (n * m)), (extreme + 1) / (RELABELLINGS + 1))
