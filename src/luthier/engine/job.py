@@ -83,9 +83,13 @@ def _check_room(base: Base, shard: Shard, virtual: int) -> None:
     """Rows fit the model since stage 1; with virtual tokens before them they may not."""
     rows = int(shard.input_lengths.max(initial=0))
     if virtual and base.longest is not None and rows + virtual > base.longest:
+        room = base.longest - rows
+        less = (
+            f"write train.method.tokens: {room} or less" if room else "leave out the longest rows with model.context"
+        )
         raise UserError(
-            f"{virtual} virtual tokens before a row of {rows} are more than the {base.longest} that {base.name} "
-            f"reads: write model.context: {base.longest - virtual}"
+            f"{virtual} virtual tokens and a row of {rows} are together more than the {base.longest} that "
+            f"{base.name} reads: {less}"
         )
 
 

@@ -71,7 +71,7 @@ def train(job: Job, state: State, around: Surroundings) -> State:
                 checkpoint.save(around.checkpoints, job, state)
                 saved = time.monotonic()
             if around.stop.made:
-                raise Interrupted(f"stopped at step {state.step} of {total}; `luthier resume` goes on from here")
+                raise Interrupted(f"stopped at step {state.step} of {total}")
     checkpoint.save(around.checkpoints, job, state)
     return state
 

@@ -57,7 +57,8 @@ def spoken(clause: str, speaker: str) -> str:
         elif word in ("P's", "Q's"):
             said.append("my" if word[0] == speaker else "your")
         elif subject and word in VERBS and before in ("P", "Q", "and", "but", "or"):
-            said.append(BE.get((word, subject)) or BASES.get(word, word.removesuffix("s")))
+            base = BASES.get(word, word.removesuffix("s"))
+            said.append(BE.get((word, subject), base))
         else:
             said.append(word)
         before = before if word in ADVERBS else word

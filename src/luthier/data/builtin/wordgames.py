@@ -1,6 +1,7 @@
 """Word games: plurals, opposites, rhymes, spelling, alphabetical order, anagrams, odd one out."""
 
 from collections.abc import Callable
+from typing import Any
 
 from luthier.data.builtin.choices import Choices
 from luthier.data.builtin.template import Draw, SlotList, parse, shared, table
@@ -120,7 +121,8 @@ def echo(c: Choices) -> str:
 
 def bag(c: Choices) -> str:
     """The memory game: each player says all things again and adds one."""
-    things = [f"the {value[0][0]}" for value in c.sample(shared().values["noun"], c.number(3, 4))]
+    nouns: Any = shared().values["noun"]
+    things = [f"the {noun[0][0]}" for noun in c.sample(nouns, c.number(3, 4))]
     return " ".join(f"In my bag there is {' and '.join(things[: i + 1])}." for i in range(len(things)))
 
 
