@@ -31,7 +31,7 @@ BASES = {
     "passes": "pass",
     "wishes": "wish",
 }
-BE = {("is", "I"): "am", ("is", "you"): "are", ("was", "I"): "was", ("was", "you"): "were"}
+BE = {"I": {"is": "am", "was": "was"}, "you": {"is": "are", "was": "were"}}
 _WE = re.compile(r"\bP and Q\b|\bQ and P\b|^they\b|(?<=, and )they\b|(?<=, so )they\b")
 _WORD = re.compile(r"\w+(?:'\w+)*|[^\w\s]+|\s+")
 
@@ -41,7 +41,7 @@ def spoken(clause: str, speaker: str) -> str:
 
     `P says that Q's dog barks at P` is, said by Q, `you say that my dog barks at you`.
     """
-    words = _WORD.findall(_WE.sub("we", clause))
+    words: list[str] = _WORD.findall(_WE.sub("we", clause))
     said: list[str] = []
     subject = before = ""  # who acts; the last word that is no adverb
     for i, word in enumerate(words):
@@ -57,8 +57,7 @@ def spoken(clause: str, speaker: str) -> str:
         elif word in ("P's", "Q's"):
             said.append("my" if word[0] == speaker else "your")
         elif subject and word in VERBS and before in ("P", "Q", "and", "but", "or"):
-            base = BASES.get(word, word.removesuffix("s"))
-            said.append(BE.get((word, subject), base))
+            said.append({**BASES, **BE[subject]}.get(word, word.removesuffix("s")))
         else:
             said.append(word)
         before = before if word in ADVERBS else word
