@@ -43,7 +43,7 @@ its knowledge is that of the generator's word lists.
 | | |
 |---|---|
 | training | {documents:,} documents, {tokens:,} tokens with labels, {steps:,} steps |
-| time | {minutes:.0f} minutes on {threads} cores |
+| time | {minutes:.0f} minutes on {cores} |
 | held-out loss on {rows} fresh documents | {loss:.3f} nats per hidden token, {bits:.3f} bits per hidden byte |
 | a model that knows nothing (uniform) | {uniform:.3f} nats per token |
 | floor: the generator's own choices | {floor:.3f} bits per byte over all text |
@@ -75,6 +75,7 @@ def main(run: Path) -> None:
     said = [job.base.tokenizer.decode([t for t in e.labels if t not in skipped]) for e in examples]
     generated = list(rows("corpus-heldout", recipe.seed, HELD_OUT_ROWS))
     result = read_json(trained / "result.json")
+    threads = result["chosen"]["threads"]
     facts = {
         "name": name,
         "width": config["d_model"],
@@ -88,7 +89,7 @@ def main(run: Path) -> None:
         "tokens": result["tokens"],
         "steps": result["steps"],
         "minutes": result["seconds"] / 60,
-        "threads": result["chosen"]["threads"],
+        "cores": "one core" if threads == 1 else f"{threads} cores",
         "loss": measured.mean,
         "bits": measured.nll.sum() / math.log(2) / sum(len(text.encode()) for text in said),
         "rows": len(examples),

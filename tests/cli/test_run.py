@@ -58,7 +58,7 @@ def test_runs_and_compare(luthier, done):
 
 def test_stages_one_by_one(luthier):
     early = luthier("evaluate", "recipe.yaml")
-    assert early.code == 2 and "1-data is not finished: `luthier run" in early.err.replace("\n", " ")
+    assert early.code == 2 and "1-data is not finished: `luthier resume" in early.err.replace("\n", " ")
     assert list(luthier("data", "recipe.yaml", "--json").document["stages"]) == ["data"]
     checked = luthier("check", "recipe.yaml", "--json").document
     assert checked["preflight"] and "plan" not in checked["stages"] and checked["plan"] == {}

@@ -8,7 +8,7 @@ from math import isclose
 import pytest
 
 from luthier.data.builtin import NAMES, rows
-from luthier.data.builtin.dialogues import families
+from luthier.data.builtin.dialogues import HELD_OUT, families
 from luthier.data.builtin.facts import FACTS, TABLES
 from luthier.data.builtin.french import NOUNS, VERBS, a, described, the
 from luthier.data.builtin.wordgames import GROUPS, OPPOSITES, PLURALS, RHYMES
@@ -69,7 +69,7 @@ def test_few_exact_repeats() -> None:
 
 
 def test_no_held_out_family_and_no_demo_prompt() -> None:
-    held_out = {family.title for family in families(held_out=True)}
+    held_out = {family.title for family in families(HELD_OUT)}
     for row in SAMPLE:
         assert row["family"] not in held_out
         assert "ummarise" not in row["text"] and "Summary:" not in row["text"]

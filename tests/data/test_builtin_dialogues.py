@@ -10,7 +10,16 @@ import pytest
 
 from luthier.data.builtin import rows
 from luthier.data.builtin.choices import Choices
-from luthier.data.builtin.dialogues import dialogue, families
+from luthier.data.builtin.dialogues import (
+    HELD_OUT,
+    MEANT,
+    OPEN,
+    SETTLED,
+    UNDERSTOOD,
+    dialogue,
+    families,
+)
+from luthier.data.builtin.dialogues import TRAINING as FILES
 
 FAULTS = re.compile(
     r"[{}\[\]|<>~^]|  | \n|\b[PQ]\b|\.\.|,\.| [.,?!]|\b[Aa] [aeio]|(?:[Uu]ntil|[Ff]or|[Bb]y) on [A-Z]"
@@ -60,18 +69,20 @@ def test_near_duplicates_are_found_by_hand() -> None:
 
 
 def test_enough_families_and_none_in_both() -> None:
-    training = {family.title for family in families()}
-    held_out = {family.title for family in families(held_out=True)}
-    assert len(training) == len(families()) >= 200
-    assert len(held_out) == len(families(held_out=True)) >= 24
+    training = {family.title for family in families(FILES)}
+    open_ones = {family.title for family in families(OPEN)}
+    held_out = {family.title for family in families(HELD_OUT)}
+    assert len(training) == len(families(FILES)) >= 200
+    assert len(open_ones) == len(families(OPEN)) and not open_ones & (training | held_out)
+    assert len(held_out) == len(families(HELD_OUT)) >= 24
     assert not training & held_out
-    assert {row["scenario"] for row in TRAINING} <= training
+    assert {row["scenario"] for row in TRAINING} <= training | open_ones
     assert {row["scenario"] for row in TEST} == held_out
 
 
-@pytest.mark.parametrize("held_out", [False, True])
-def test_every_family_is_varied_and_well_formed(held_out: bool) -> None:
-    for family in families(held_out):
+@pytest.mark.parametrize("files", [FILES, OPEN, HELD_OUT], ids=["training", "open", "held out"])
+def test_every_family_is_varied_and_well_formed(files: tuple[str, ...]) -> None:
+    for family in families(files):
         assert len(family.outcomes) >= 2, family.title
         choices = Choices(Random(family.title))
         drawn = [dialogue(family, choices) for _ in range(60)]
@@ -98,8 +109,8 @@ def test_lengths(sample: list[dict]) -> None:
     lengths = [words(row) for row in sample]
     summaries = [len(row["summary"].split()) for row in sample]
     assert 62 <= mean(lengths) <= 100 and 18 <= mean(summaries) <= 30
-    assert mean(5 <= n <= 11 for n in turns) > 0.97
-    assert mean(45 <= n <= 120 for n in lengths) > 0.97
+    assert mean(6 <= n <= 15 for n in turns) > 0.97
+    assert mean(45 <= n <= 125 for n in lengths) > 0.97
     assert mean(14 <= n <= 32 for n in summaries) > 0.97
     assert mean("#Person1#" in row["summary"] and "#Person2#" in row["summary"] for row in sample) == 1
 
@@ -133,3 +144,12 @@ def test_held_out_words_occur_in_training() -> None:
     known = {w for row in rows("dialogues", 2, 20000) for w in re.findall(r"[a-z]+", row["dialogue"].lower())}
     met = [w for row in TEST for w in re.findall(r"[a-z]+", row["dialogue"].lower())]
     assert mean(w in known for w in met) > 0.985
+
+
+def test_most_summaries_are_said_over_again_and_open_families_never_repeat() -> None:
+    recaps = re.compile(r"#: (?:" + "|".join(map(re.escape, (*UNDERSTOOD, *MEANT, *SETTLED))) + ") [a-z]|: I ")
+    assert mean(bool(recaps.search(row["dialogue"])) for row in TRAINING) > 0.85
+    titles = {family.title for family in families(OPEN)}
+    opened = [row for row in TRAINING if row["scenario"] in titles]
+    assert 0.45 < len(opened) / len(TRAINING) < 0.55
+    assert len({row["summary"] for row in opened}) == len(opened)

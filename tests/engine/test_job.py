@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from luthier.core.errors import UserError
-from luthier.core.files import write_json
+from luthier.core.files import read_json, write_json
 from luthier.core.shards import Shard, write_shard
 from luthier.engine.device import arithmetic, resolve_precision
 from luthier.engine.job import draw, examples, held_out
@@ -87,3 +87,13 @@ def test_arithmetic():
         assert (a @ a).dtype == torch.bfloat16
     with arithmetic("fp32", cpu):
         assert (a @ a).dtype == torch.float32
+
+
+def test_virtual_tokens_that_leave_no_room_are_refused(tmp_path):
+    folder = toy.furnish(tmp_path, "gpt2")
+    longest = read_json(folder / "base" / "config.json")["n_positions"]
+    rows = int(Shard(folder / "data" / "train").input_lengths.max())
+    fits = longest - rows
+    toy.job_of(folder, toy.section(folder, method={"name": "prompt", "tokens": fits}))
+    with pytest.raises(UserError, match=rf"row of {rows} .* the {longest} .*: write train.method.tokens: {fits} or"):
+        toy.job_of(folder, toy.section(folder, method={"name": "prompt", "tokens": fits + 1}))

@@ -106,12 +106,13 @@ def test_corrupted_spans_are_drawn_alike_for_every_subject(tmp_path: Path) -> No
     } == {0}
 
 
-def test_select_that_text_cannot_have_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
+def test_where_text_has_no_answers_to_select_by_the_first_measured_metric_does_and_it_is_said(tmp_path: Path) -> None:
     options = {"metrics": ["rougeL", "loss"], "select": "rougeL"}
     section, inputs, out = prepare(tmp_path, "llama", texts(3), texts(3), **options)
-    with pytest.raises(UserError, match="running text without answers: choose one of loss, bits_per_byte"):
-        run(section, inputs, out)
-    assert not list(out.iterdir())
+    run(section, inputs, out)
+    summary = read_json(out / "summary.json")
+    assert summary["select"] == "loss" and list(summary["metrics"]) == ["loss", "bits_per_byte"]
+    assert "The best is chosen by loss: running text has no answers that rougeL compares." in summary["notes"]
 
 
 def test_no_test_rows_is_an_error_that_says_what_to_write(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def test_a_step_that_is_no_number_is_left_out_as_if_it_had_not_been_planned(pois
     rows = job.steps[bad][1].tolist()
     assert POISONED in rows
     (warning,) = [record for record in caplog.records if record.event == "train.not_finite"]
-    assert warning.values == {"rows": rows} and str(POISONED) in warning.message
+    assert warning.values == {"rows": rows} and f"toy.jsonl row {POISONED}" in warning.message
     assert [line["step"] for line in toy.steps(poisoned / "out") if line["loss"] is None] == [bad + 1]
     assert "NaN" not in (poisoned / "out" / "metrics.jsonl").read_text()
     planned = toy.job_of(poisoned, wanted)
@@ -47,7 +47,7 @@ def test_a_step_that_is_no_number_is_left_out_as_if_it_had_not_been_planned(pois
 
 
 def test_the_second_such_step_ends_the_run_and_names_the_rows(poisoned):
-    with pytest.raises(UserError, match=rf"training rows \[.*\b{POISONED}\b.*for the second time"):
+    with pytest.raises(UserError, match=rf"toy.jsonl row {POISONED}\b.*for the second time"):
         toy.train(poisoned, toy.section(poisoned, epochs=2), poisoned / "out")
 
 

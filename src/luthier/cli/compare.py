@@ -26,11 +26,11 @@ def compare(
 
 
 def _show(document: dict[str, Any]) -> None:
-    from luthier.cli.scores import console, score_table, verdicts
+    from luthier.cli.scores import console, fitting, verdicts
 
     page = console()
     page.print()
-    page.print(score_table(document))
+    page.print(fitting(document, page))
     for line in verdicts(document):
         page.print(f"  {line}")
     for note in document["notes"]:

@@ -30,9 +30,9 @@ def show_plan(document: dict[str, Any]) -> None:
     page = console()
     page.print()
     words = {"memory_bytes": size, "seconds": span, "usd": lambda usd: f"{usd:.4f} USD"}
-    for name, title in (("memory_bytes", "memory"), ("seconds", "time"), ("usd", "cost")):
+    for name, title in (("memory_bytes", "memory"), ("seconds", "training"), ("usd", "its cost")):
         if name in document["plan"]:
             found = document["plan"][name]
             after = f", was {words[name](found['actual'])}" if found["actual"] is not None else ""
-            page.print(f"  {title:<7} {words[name](found['predicted'])}{after}")
-    page.print(f"  next    luthier resume {escape(document['out'])}")
+            page.print(f"  {title:<9} {words[name](found['predicted'])}{after}")
+    page.print(f"  next      luthier resume {escape(document['out'])}")

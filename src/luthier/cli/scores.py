@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 
 WIDTH = 110  # where stdout is no terminal
@@ -22,7 +23,7 @@ def show_run(document: dict[str, Any]) -> None:
     page = console()
     page.print()
     if document["metrics"]:
-        page.print(score_table(document))
+        page.print(fitting(document, page))
         for line in verdicts(document):
             page.print(f"  {line}")
         page.print()
@@ -33,22 +34,36 @@ def show_run(document: dict[str, Any]) -> None:
     page.print(f"  {'next':<7} {escape(advice(document))}", soft_wrap=True)
 
 
-def score_table(document: dict[str, Any]) -> Table:
-    """Variants by metrics; below each value its interval."""
+def fitting(document: dict[str, Any], page: Console) -> Table:
+    """The score table with every interval; on a page too narrow for it, with those of the metric that selects."""
+    whole = score_table(document)
+    if Measurement.get(page, page.options.update(max_width=10_000), whole).maximum <= page.width:
+        return whole
+    return score_table(document, document.get("select"))
+
+
+def score_table(document: dict[str, Any], only: str | None = None) -> Table:
+    """Variants by metrics; below each value its interval (`only`: below those of one metric)."""
     metrics = list(dict.fromkeys(name for row in document["metrics"].values() for name in row))
-    table = Table(box=None, pad_edge=False, padding=(0, 2), title_justify="left")
-    table.add_column("")
+    table = Table(box=None, pad_edge=False, padding=(0, 1), title_justify="left")
+    table.add_column("", no_wrap=True, min_width=max(len(variant) for variant in document["metrics"]) + 2)
     for metric in metrics:
-        table.add_column(metric, justify="right")
+        table.add_column(metric, justify="right", no_wrap=True)
     for variant, row in document["metrics"].items():
         style = "bold" if variant == document["best"] else ""
-        table.add_row(f"  {escape(variant)}", *(_cell(row.get(metric)) for metric in metrics), style=style)
+        table.add_row(
+            f"  {escape(variant)}",
+            *(_cell(row.get(metric), only in (None, metric)) for metric in metrics),
+            style=style,
+        )
     return table
 
 
-def _cell(score: dict[str, float] | None) -> str:
+def _cell(score: dict[str, float] | None, interval: bool) -> str:
     if score is None:
         return "[dim]–[/]"
+    if not interval:
+        return _figure(score["value"])
     return f"{_figure(score['value'])}\n[dim]{_figure(score['low'])}–{_figure(score['high'])}[/]"
 
 

@@ -43,7 +43,7 @@ def carry_out(
         with listening(as_json), redirect_stdout(sys.stderr):
             document = do(work)
     except (UserError, Refusal, Interrupted, KeyboardInterrupt) as error:
-        code, message = expected(error)
+        code, message = expected(error, work)
         fail(message, code, as_json, _state(work) if code == REFUSED else {})
     except Exception as error:  # a defect of ours: the last line of defence before the user's terminal
         if debug:
@@ -58,13 +58,14 @@ def carry_out(
     raise typer.Exit(DONE)
 
 
-def expected(error: BaseException) -> tuple[int, str]:
+def expected(error: BaseException, work: Work) -> tuple[int, str]:
     """Exit code and sentence of an error that is part of the plan."""
     if isinstance(error, UserError):
         return USER, str(error)
     if isinstance(error, Refusal):
         return REFUSED, str(error)
-    return INTERRUPTED, str(error) or "stopped; `luthier resume` goes on from the last checkpoint"
+    then = f"; `luthier resume {work.folder}` goes on from there" if work.folder else ""
+    return INTERRUPTED, f"{str(error) or 'stopped'}{then}"
 
 
 def fail(message: str, code: int, as_json: bool, state: dict[str, Any]) -> NoReturn:

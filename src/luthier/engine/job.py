@@ -53,6 +53,7 @@ def build(seed: int, model: Model, data: Data, settings: Training, folder: Path)
     trainable = method.prepare(base.model, method.config(**settings.method.options), seed)
     layout = layout_of(base, trainable.prefix)
     shard = Shard(folder / "train")
+    _check_room(base, shard, len(trainable.prefix))
     lengths = row_lengths(shard, base.encoder_decoder, len(trainable.prefix))
     weights = row_weights(shard, read_json(folder / "card.json")["weights"], settings.on)
     objective = OBJECTIVES[settings.objective.name]
@@ -76,6 +77,20 @@ def build(seed: int, model: Model, data: Data, settings: Training, folder: Path)
         lengths=lengths,
         steps=_steps(weights, lengths, settings, seed),
     )
+
+
+def _check_room(base: Base, shard: Shard, virtual: int) -> None:
+    """Rows fit the model since stage 1; with virtual tokens before them they may not."""
+    rows = int(shard.input_lengths.max(initial=0))
+    if virtual and base.longest is not None and rows + virtual > base.longest:
+        room = base.longest - rows
+        less = (
+            f"write train.method.tokens: {room} or less" if room else "leave out the longest rows with model.context"
+        )
+        raise UserError(
+            f"{virtual} virtual tokens and a row of {rows} are together more than the {base.longest} that "
+            f"{base.name} reads: {less}"
+        )
 
 
 def _steps(weights: np.ndarray, lengths: np.ndarray, settings: Training, seed: int) -> list[tuple[int, np.ndarray]]:

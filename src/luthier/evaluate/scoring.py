@@ -54,19 +54,23 @@ class Table:
 def metrics_of(section: Evaluate, with_answers: bool) -> dict[str, Metric]:
     """What can be measured of what the recipe asks for; rows of running text have no answers to compare.
 
-    Raises UserError when `evaluate.select` is none of it.
+    Raises UserError when `evaluate.select` is none of it though there are answers.
     """
     asked = {name: METRICS[name] for name in section.metrics}
     if not with_answers:
         asked = {name: metric for name, metric in asked.items() if metric.needs == "losses"}
         asked["bits_per_byte"] = BITS_PER_BYTE
-    if section.select not in asked:
-        why = "" if with_answers or section.select not in METRICS else ": these rows are running text without answers"
+    elif section.select not in asked:
         raise UserError(
-            f"evaluate.select is '{section.select}', which is not measured{why}: "
+            f"evaluate.select is '{section.select}', which is not measured: "
             f"choose one of {', '.join(asked)}, or add it to evaluate.metrics"
         )
     return asked
+
+
+def selecting(section: Evaluate, metrics: Mapping[str, Metric]) -> str:
+    """`evaluate.select`; the first metric measured where running text has no answers that it compares."""
+    return section.select if section.select in metrics else next(iter(metrics))
 
 
 def tabulate(

@@ -39,14 +39,19 @@ def run(section: EvaluateSection, inputs: Artefacts, out: Path) -> dict[str, Any
     names = section.train.names
     against = [subject.name for subject in measured if subject.name not in names]
     scores = scoring.scores(table, section.evaluate, section.seed)
-    best = scoring.best(scores, names, metrics[section.evaluate.select])
+    select = scoring.selecting(section.evaluate, metrics)
+    if select != section.evaluate.select:
+        notes.append(
+            f"The best is chosen by {select}: running text has no answers that {section.evaluate.select} compares."
+        )
+    best = scoring.best(scores, names, metrics[select])
     write_json(out / "scores.json", scores)
     write_json(out / "comparisons.json", scoring.comparisons(table, names, against, section.evaluate, section.seed))
     write_json(out / "curves.json", {name: read_curve(inputs.run / "4-train" / name) for name in names})
     answered = write_answers(out / "answers", task, measured, table)
     summary = {
         "best": best,
-        "select": section.evaluate.select,
+        "select": select,
         "rows": len(task.records),
         "confidence": section.evaluate.confidence,
         "resamples": section.evaluate.resamples,
@@ -60,8 +65,8 @@ def run(section: EvaluateSection, inputs: Artefacts, out: Path) -> dict[str, Any
         "notes": notes,
     }
     write_json(out / "summary.json", summary)
-    value = scores[best][section.evaluate.select]["value"]
-    emit("evaluate.done", f"{best} is best: {section.evaluate.select} {value:.4g}", best=best, value=value)
+    value = scores[best][select]["value"]
+    emit("evaluate.done", f"{best} is best: {select} {value:.4g}", best=best, value=value)
     return {"rows": len(task.records), "answers": answered}
 
 

@@ -23,7 +23,10 @@ from luthier.recipe.schema import Model
 
 @dataclass
 class Base:
-    """A loaded base: `model` in fp32 and evaluation mode; `packed` where it may be given rows without padding."""
+    """A loaded base: `model` in fp32 and evaluation mode; `packed` where it may be given rows without padding.
+
+    `context` is what the recipe lets a row take, `longest` what the model can read at all (None: no end).
+    """
 
     name: str
     model: PreTrainedModel
@@ -31,6 +34,7 @@ class Base:
     family: str
     encoder_decoder: bool
     context: int
+    longest: int | None
     packed: bool
 
 
@@ -52,6 +56,7 @@ def load_base(section: Model, seed: int = 0, device: torch.device | str = "cpu")
         family=resolved.family,
         encoder_decoder=resolved.encoder_decoder,
         context=resolved.context,
+        longest=resolved.longest,
         packed=adopt(model),
     )
 

@@ -35,6 +35,11 @@ class Resolved:
     config: dict[str, Any]
 
     @property
+    def longest(self) -> int | None:
+        """Most tokens that the model can read at all; None where its positions know no end."""
+        return positions(self.config) if _bounded(self.config) else None
+
+    @property
     def blank(self) -> bool:
         """Whether only the architecture is taken and the weights start at random."""
         return self.name.startswith("blank:")
@@ -153,19 +158,26 @@ def check_weights(folder: Path, base: str) -> None:
 
 def _context(section: Model, config: dict[str, Any], folder: Path) -> int:
     """Most tokens of one row: the recipe's, within what the model was made for."""
-    limit = next((config[key] for key in LIMITS if isinstance(config.get(key), int)), None)
-    if limit is None:
-        limit = _tokenizer_limit(folder)
+    limit = positions(config) or _tokenizer_limit(folder)
     if section.context is None:
         if limit is None:
             raise UserError(f"model.base: {section.base} does not say how many tokens it reads: write model.context")
         return limit
-    bounded = "relative_attention_num_buckets" not in config and not config.get("alibi")
-    if limit is not None and bounded and section.context > limit:
+    if limit is not None and _bounded(config) and section.context > limit:
         raise UserError(
             f"model.context = {section.context}: {section.base} reads at most {limit} tokens: write {limit} or less"
         )
     return section.context
+
+
+def positions(config: dict[str, Any]) -> int | None:
+    """The length of sequence that a config.json gives, if it gives one."""
+    return next((config[key] for key in LIMITS if isinstance(config.get(key), int)), None)
+
+
+def _bounded(config: dict[str, Any]) -> bool:
+    """Whether longer sequences than that cannot be read: relative positions and ALiBi know no end."""
+    return "relative_attention_num_buckets" not in config and not config.get("alibi")
 
 
 def _tokenizer_limit(folder: Path) -> int | None:

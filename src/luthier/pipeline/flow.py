@@ -90,7 +90,13 @@ def check_flow(recipe: Recipe, folder: Path) -> dict[str, Outcome]:
     (work,) = works(stage, recipe, folder)
     changed = any(outcome.status == "done" for outcome in outcomes.values())
     if changed or sealed(work.folder) is None:
-        with disk_errors(folder), locked(folder), DiskWatch(folder), recorded(folder / EVENTS):
+        with (
+            disk_errors(folder),
+            locked(folder),
+            DiskWatch(folder),
+            recorded(folder / EVENTS),
+            index.Indexed(recipe, folder),
+        ):
             begin(work)
             stage.load().check(work.section, _artefacts(folder, STAGES), work.folder)
     return outcomes

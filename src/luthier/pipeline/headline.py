@@ -40,7 +40,9 @@ def _plan(work: Work, manifest: Manifest) -> str:
 def _train(work: Work, manifest: Manifest) -> str:
     result = read_json(work.folder / "result.json")
     measured = ", ".join(f"{name} {value:.3f}" for name, value in result["validation"].items() if value is not None)
-    return f"{measured} at step {result['best_step']:,} of {result['steps']:,}"
+    if not measured:
+        return f"{result['steps']:,} steps, no validation rows"
+    return f"validation {measured} at step {result['best_step']:,} of {result['steps']:,}"
 
 
 def _evaluate(work: Work, manifest: Manifest) -> str:

@@ -15,6 +15,7 @@ from luthier.core.events import Stopwatch, emit, warn
 from luthier.core.files import read_json
 from luthier.pipeline import summary
 from luthier.pipeline.folder import MANIFEST, RECIPE, is_locked, run_id, workspace
+from luthier.pipeline.work import Unmade
 from luthier.recipe.schema import Recipe
 
 NAME = "index.sqlite"
@@ -57,6 +58,7 @@ class Indexed:
 
     def __enter__(self) -> None:
         self.watch = Stopwatch()
+        self.before = _entry(self.entry.folder)
         _store(self.entry)
 
     def __exit__(
@@ -65,6 +67,9 @@ class Indexed:
         status = self._status(error)
         seconds = round(self.watch.seconds, 3)
         emit("run.ended", run=self.entry.id, status=status, seconds=seconds, error=str(error) if error else None)
+        if isinstance(error, Unmade) and self.before:
+            _store(self.before)
+            return
         if status == "done":  # this call may have skipped most of the run
             seconds = read_json(self.folder / MANIFEST)["seconds"]
         _store(replace(self.entry, status=status, seconds=seconds, **summary.best(self.folder)))
@@ -75,6 +80,14 @@ class Indexed:
         if isinstance(error, Refusal):
             return "refused"
         return "interrupted" if isinstance(error, Interrupted | KeyboardInterrupt) else "failed"
+
+
+def _entry(folder: str) -> Entry | None:
+    """What the index says of a run folder, if it says anything."""
+    try:
+        return next((entry for entry in entries() if entry.folder == folder), None)
+    except UserError:  # a damaged index: the run itself must not fail because of it
+        return None
 
 
 def _store(entry: Entry) -> None:

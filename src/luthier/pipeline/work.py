@@ -81,11 +81,14 @@ def begin(work: Work, wanted: str = "") -> None:
         write_json(begun, {"key": wanted})
 
 
+class Unmade(UserError):
+    """What a verb builds on has not been made; nothing was done, and nothing about the run has changed."""
+
+
 def already_made(work: Work) -> Manifest:
     """The seal of work that must have been done before."""
     manifest = sealed(work.folder)
     if manifest is None:
-        raise UserError(
-            f"{work.folder} is not finished: `luthier run {work.folder.parents[len(work.part)]}` makes it"
-        )
+        run = work.folder.parents[len(work.part)]
+        raise Unmade(f"{work.folder} is not finished: `luthier resume {run}` makes it")
     return manifest

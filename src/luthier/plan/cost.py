@@ -90,8 +90,8 @@ def check_budget(
         return
     limit = min(limits)
     raise Refusal(
-        f"the run would take {words(total)} ({dollars(total, usd_per_hour):.2f} usd) and the budget is "
-        f"{words(limit)} ({dollars(limit, usd_per_hour):.2f} usd): {change(limit, training, fixed, epochs)}, "
+        f"the run would take {words(total)} ({dollars(total, usd_per_hour):.3g} usd) and the budget is "
+        f"{words(limit)} ({dollars(limit, usd_per_hour):.3g} usd): {change(limit, training, fixed, epochs)}, "
         "or raise plan.budget"
     )
 

@@ -14,6 +14,7 @@ from luthier.core.errors import Interrupted, UserError
 from luthier.core.events import warn
 from luthier.core.files import finite
 from luthier.core.progress import bar
+from luthier.core.records import from_json
 from luthier.engine.job import Job, draw
 from luthier.engine.memory import current_bytes, ran_out
 from luthier.engine.schedules import factor
@@ -24,6 +25,7 @@ from luthier.train.interrupt import StopRequest
 from luthier.train.journal import Journal
 from luthier.train.state import State
 
+SHOWN = 8  # rows of such a step that are named
 MOST_SKIPPED = 1  # a second step whose loss is not a number ends the run
 
 
@@ -69,7 +71,7 @@ def train(job: Job, state: State, around: Surroundings) -> State:
                 checkpoint.save(around.checkpoints, job, state)
                 saved = time.monotonic()
             if around.stop.made:
-                raise Interrupted(f"stopped at step {state.step} of {total}; `luthier resume` goes on from here")
+                raise Interrupted(f"stopped at step {state.step} of {total}")
     checkpoint.save(around.checkpoints, job, state)
     return state
 
@@ -117,7 +119,9 @@ def skip(job: Job, state: State) -> None:
     """Leave out a step whose loss or gradient is not a number; the weights before it stay as they are."""
     rows = job.steps[state.step][1].tolist()
     state.skipped.append(state.step)
-    message = f"step {state.step}: the loss is not a number (training rows {rows[:8]}); the step is left out"
+    records = job.shard.records()
+    places = ", ".join(str(from_json(records[row]).origin) for row in rows[:SHOWN]) + ", ..." * (len(rows) > SHOWN)
+    message = f"step {state.step}: the loss is not a number ({places}); the step is left out"
     if len(state.skipped) > MOST_SKIPPED:
         raise UserError(f"{message}, for the second time: lower train.learning_rate, or look at these rows")
     warn("train.not_finite", message, rows=rows)

@@ -12,7 +12,7 @@ from luthier.data.builtin.choices import Choices
 from luthier.data.builtin.corpus import corpus_rows
 from luthier.data.builtin.dialogues import dialogue_rows
 
-VERSION = "1"
+VERSION = "2"
 """Changes whenever the same name and seed give other rows."""
 
 NAMES = {

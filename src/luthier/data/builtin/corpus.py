@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 from luthier.data.builtin.arithmetic import arithmetic
 from luthier.data.builtin.choices import Choices
-from luthier.data.builtin.dialogues import dialogue, families
+from luthier.data.builtin.dialogues import dialogue, pick_family
 from luthier.data.builtin.facts import general_knowledge
 from luthier.data.builtin.french import french
 from luthier.data.builtin.prose import manners, story
@@ -29,7 +29,7 @@ FRAMINGS = (
 
 def conversation(c: Choices) -> tuple[str, str]:
     """(text, family title) of a dialogue, alone or with its summary."""
-    family = c.pick(families())
+    family = pick_family(c)
     text, summary = dialogue(family, c)
     if c.maybe(0.4):
         return text, family.title

@@ -14,11 +14,12 @@ Openings, asides and closings are shared by all families of a register; common w
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
 from luthier.data.builtin.choices import Choices
+from luthier.data.builtin.recap import spoken
 from luthier.data.builtin.template import Draw, SlotList, Template, parse, parse_slot, polish, read, shared
 
 TRAINING = (
@@ -41,7 +42,9 @@ TRAINING = (
     "friends",
     "events",
 )
+OPEN = ("errands",)
 HELD_OUT = ("heldout",)
+OPEN_SHARE = 0.5
 
 SPOKEN = {
     "could you please": "[could you please|can you please|would you please]",
@@ -78,6 +81,10 @@ ADDRESSED = {
     "P says that": "P tells Q that",
     "P says": "P tells Q that",
 }
+UNDERSTOOD = ("So", "If I understand you,", "In other words,", "Just to be sure:", "I see:", "You mean")
+MEANT = ("What I mean is that", "I mean,", "You see,", "In other words,", "As I said,", "It's like this:")
+SETTLED = ("So", "Then", "All right, so", "That means", "In short,", "Let me say it again:")
+YES = ("Yes.", "Exactly.", "That's right.", "Yes, that's it.", "That's how it is.", "Right.")
 _SPOKEN = re.compile(r"\b(" + "|".join(sorted(map(re.escape, SPOKEN), key=len, reverse=True)) + r")\b")
 _TOLD = re.compile(r"\b(" + "|".join(sorted(map(re.escape, TOLD), key=len, reverse=True)) + r")\b")
 _PERSON = re.compile(r"\b[PQ]\b")
@@ -133,10 +140,10 @@ def parse_family(lines: list[str]) -> Family:
 
 
 @cache
-def families(held_out: bool = False) -> list[Family]:
-    """All training families, or all held-out ones."""
+def families(files: tuple[str, ...] = TRAINING) -> list[Family]:
+    """All families of these files."""
     found = []
-    for name in HELD_OUT if held_out else TRAINING:
+    for name in files:
         block: list[str] = []
         for line in [*read(name), "#"]:
             if line.startswith("#") and block:
@@ -232,6 +239,23 @@ def _between(draw: Draw, core: list[Turn], end: list[Turn]) -> list[Turn]:
     return []
 
 
+def _recap(draw: Draw, leads: Sequence[str], clause: str, speaker: str) -> list[Turn]:
+    """The speaker says a clause of a summary over again, and the other one says yes."""
+    told = spoken(clause, speaker)
+    other = "P" if speaker == "Q" else "Q"
+    return [(speaker, f"{draw.choices.pick(leads)} {told}."), (other, draw.choices.pick(YES))]
+
+
+def _first_recap(draw: Draw, head: str, core: list[Turn], end: list[Turn]) -> list[Turn]:
+    """What it is all about, said by Q to P or by P, where it does not stand between a question and its answer."""
+    last, words = core[-1]
+    if last == "P":
+        return _recap(draw, UNDERSTOOD, head, "Q")
+    if words.endswith("?"):
+        return []
+    return _recap(draw, MEANT, head, "P")[: 1 if end[0][0] == "Q" else 2]
+
+
 def _after(draw: Draw, family: Family, outcome: Outcome, turns: list[Turn]) -> list[Turn]:
     """A last remark of Q, a change of subject, a farewell: the likelier, the shorter the dialogue so far."""
     words, added = _words(turns), []
@@ -251,7 +275,14 @@ def dialogue(family: Family, choices: Choices) -> tuple[str, str]:
     draw = Draw(choices, family.slots)
     outcome = choices.pick(family.outcomes)
     core, end = _speak(draw, family.lines), _speak(draw, outcome.lines)
-    turns = _merge(_before(draw, family, core, _words(core + end)) + core + _between(draw, core, end) + end)
+    core += _between(draw, core, end)
+    head, told = (draw.render(choices.pick(clauses)) for clauses in (family.heads, outcome.told))
+    turns = _before(draw, family, core, _words(core + end)) + core
+    if choices.maybe(0.85):
+        turns += _first_recap(draw, head, core, end)
+    turns = _merge(turns + end)
+    if choices.maybe(0.85) and not turns[-1][1].endswith("?"):
+        turns = _merge(turns + _recap(draw, SETTLED, told, "P" if turns[-1][0] == "Q" else "Q"))
     turns += _after(draw, family, outcome, turns)
     turns = _merge(turns)
     first = turns[0][0]
@@ -261,10 +292,14 @@ def dialogue(family: Family, choices: Choices) -> tuple[str, str]:
     return polish(text), polish(summary)
 
 
+def pick_family(choices: Choices) -> Family:
+    """A training family; OPEN_SHARE of them are open."""
+    return choices.pick(families(OPEN if choices.maybe(OPEN_SHARE) else TRAINING))
+
+
 def dialogue_rows(choices: Choices, held_out: bool = False) -> Iterator[dict]:
     """Endless rows {dialogue, summary, scenario}."""
-    pool = families(held_out)
     while True:
-        family = choices.pick(pool)
+        family = choices.pick(families(HELD_OUT)) if held_out else pick_family(choices)
         text, summary = dialogue(family, choices)
         yield {"dialogue": text, "summary": summary, "scenario": family.title}

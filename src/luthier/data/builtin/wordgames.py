@@ -1,9 +1,10 @@
 """Word games: plurals, opposites, rhymes, spelling, alphabetical order, anagrams, odd one out."""
 
 from collections.abc import Callable
+from typing import Any
 
 from luthier.data.builtin.choices import Choices
-from luthier.data.builtin.template import table
+from luthier.data.builtin.template import Draw, SlotList, parse, shared, table
 
 PLURALS, OPPOSITES, RHYMES = table("words", "plurals"), table("words", "opposites"), table("words", "rhymes")
 GROUPS = {words[0]: words[1:] for words in table("words", "groups")}
@@ -103,6 +104,28 @@ def odd_one_out(c: Choices) -> str:
     )
 
 
+def echo(c: Choices) -> str:
+    """A sentence of words that never met before, said again or asked about."""
+    draw = Draw(c, {name: SlotList(values, name) for name, values in shared().values.items()})
+    name, do, when = (draw.render(parse(f"{{{slot}}}")) for slot in ("name", "do", "when"))
+    said = f"{name} will {do} {when}."
+    return c.pick(
+        (
+            f'Say it again: "{said}" "{said}"',
+            f"{said} Who will {do}? {name}. When will {name} do it? {name} will {do} {when}.",
+            f'"{said}" What did I say? "{said}"',
+            f"{said} Will {name} {do}? Yes, {when}.",
+        )
+    )
+
+
+def bag(c: Choices) -> str:
+    """The memory game: each player says all things again and adds one."""
+    nouns: Any = shared().values["noun"]
+    things = [f"the {noun[0][0]}" for noun in c.sample(nouns, c.number(3, 4))]
+    return " ".join(f"In my bag there is {' and '.join(things[: i + 1])}." for i in range(len(things)))
+
+
 GAMES: tuple[Callable[[Choices], str], ...] = (
     plural,
     opposite,
@@ -111,6 +134,8 @@ GAMES: tuple[Callable[[Choices], str], ...] = (
     alphabet,
     anagram,
     odd_one_out,
+    echo,
+    bag,
 )
 
 

@@ -126,4 +126,8 @@ def _near(path: Path) -> str:
     if not path.parent.is_dir():
         return f"the folder {path.parent} does not exist either"
     others = sorted(p.name for p in path.parent.iterdir() if not p.name.startswith("."))
-    return did_you_mean(path.name, others) if others else f"the folder {path.parent} is empty"
+    return (
+        did_you_mean(str(path), [str(path.parent / name) for name in others])
+        if others
+        else f"the folder {path.parent} is empty"
+    )

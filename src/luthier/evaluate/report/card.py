@@ -15,7 +15,7 @@ from luthier.evaluate.report.story import plain_name
 from luthier.evaluate.report.words import listed, money, seconds
 
 HUB_METRICS = {"rouge1": "rouge", "rouge2": "rouge", "rougeL": "rouge", "bits_per_byte": "bits-per-byte"}
-SHOWN = ("learning_rate", "schedule", "warmup", "epochs", "tokens_per_step", "clip", "precision", "seed")
+SHOWN = ("optimizer", "learning_rate", "schedule", "warmup", "epochs", "tokens_per_step", "clip", "precision")
 LOADING = {
     True: """from peft import PeftModel
 from transformers import {auto}, AutoTokenizer
@@ -100,6 +100,8 @@ def settings(facts: Facts, name: str) -> str:
     if isinstance(method, dict):
         options = "".join(f", {key} {value}" for key, value in method.items() if key != "name")
         method = method["name"]
+    if isinstance(own.get("optimizer"), dict):
+        own["optimizer"] = own["optimizer"]["name"]
     told = ", ".join(f"{key.replace('_', ' ')} {own[key]}" for key in SHOWN if key in own)
     share = result["trainable_parameters"] / result["total_parameters"]
     steps = f"{result['steps']:,} steps, kept from step {result['best_step']:,}"

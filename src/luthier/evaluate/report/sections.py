@@ -50,6 +50,7 @@ def _cell(facts: Facts, name: str, metric: str) -> dict[str, Any] | None:
     column = [row[metric] for row in facts.scores.values() if metric in row]
     edges = [c[key] for c in column for key in ("value", "low", "high") if c[key] is not None]
     span = (min(0.0, *edges), max(edges) or 1.0)
+    values = {c["value"] for c in column}
     pick = max if facts.metric(metric)["higher_is_better"] else min
     bar = bars.interval_bar(
         score["value"],
@@ -64,7 +65,7 @@ def _cell(facts: Facts, name: str, metric: str) -> dict[str, Any] | None:
         "interval": f"{number(score['low'])} – {number(score['high'])}"
         if score["low"] is not None
         else "too few rows",
-        "best": score["value"] == pick(c["value"] for c in column),
+        "best": len(values) > 1 and score["value"] == pick(values),
         "bar": Markup(bar),
     }
 
