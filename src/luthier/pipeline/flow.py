@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from luthier.core.artefacts import MANIFEST, Artefacts, Manifest, versions
@@ -33,13 +34,7 @@ def run_flow(
     `upto` stops after the stage of that name; `only` runs that one, on earlier stages that must be finished. A run
     whose stages are all finished gets its manifest, and `finish(folder, changed)` writes what it shows.
     """
-    with (
-        disk_errors(folder),
-        locked(folder),
-        DiskWatch(folder),
-        recorded(folder / EVENTS),
-        index.Indexed(recipe, folder),
-    ):
+    with _kept(recipe, folder):
         emit("run.started", run=run_id(recipe), folder=str(folder))
         outcomes, manifests = _run_stages(recipe, folder, upto, only, stages)
         whole = len(outcomes) == sum(1 for stage in stages for _ in works(stage, recipe, folder))
@@ -58,16 +53,23 @@ def check_flow(recipe: Recipe, folder: Path) -> dict[str, Outcome]:
     (work,) = works(stage, recipe, folder)
     changed = any(outcome.status == "done" for outcome in outcomes.values())
     if changed or sealed(work.folder) is None:
-        with (
-            disk_errors(folder),
-            locked(folder),
-            DiskWatch(folder),
-            recorded(folder / EVENTS),
-            index.Indexed(recipe, folder),
-        ):
+        with _kept(recipe, folder):
             begin(work)
             stage.load().check(work.section, _artefacts(folder, STAGES), work.folder)
     return outcomes
+
+
+@contextmanager
+def _kept(recipe: Recipe, folder: Path) -> Iterator[None]:
+    """The run folder is this process's alone, its events and its place in the index are kept, a full disk is named."""
+    with (
+        disk_errors(folder),
+        locked(folder),
+        DiskWatch(folder),
+        recorded(folder / EVENTS),
+        index.Indexed(recipe, folder),
+    ):
+        yield
 
 
 def _artefacts(folder: Path, stages: Sequence[Stage]) -> Artefacts:
