@@ -61,7 +61,7 @@ def check_flow(recipe: Recipe, folder: Path) -> dict[str, Outcome]:
 
 @contextmanager
 def _kept(recipe: Recipe, folder: Path) -> Iterator[None]:
-    """The run folder is this process's alone, its events and its place in the index are kept, a full disk is named."""
+    """The run folder is this process's alone, its events and its place in the index are kept; a full disk is told."""
     with (
         disk_errors(folder),
         locked(folder),
