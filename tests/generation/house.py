@@ -32,7 +32,7 @@ def served(family: str, context: int = CONTEXT) -> Served:
     """A toy model and nothing else."""
     model, tokenizer = toy_model(family), bytes_tokenizer()
     encoder_decoder = bool(model.config.is_encoder_decoder)
-    base = Base("toy", model, tokenizer, family, encoder_decoder, context, packed=False)
+    base = Base("toy", model, tokenizer, family, encoder_decoder, context, longest=context, packed=False)
     template = template_for(tokenizer, Data(sources={}.fromkeys(["none"], "none.jsonl")), encoder_decoder)
     return serve(base, "toy", prompts_of(template, "prompt-completion"), Path())
 

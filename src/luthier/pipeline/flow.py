@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,13 +38,7 @@ def run_flow(
     is something: a later stage that is refused takes nothing from it.
     """
     made = _Made({}, {})
-    with (
-        disk_errors(folder),
-        locked(folder),
-        DiskWatch(folder),
-        recorded(folder / EVENTS),
-        index.Indexed(recipe, folder),
-    ):
+    with _kept(recipe, folder):
         emit("run.started", run=run_id(recipe), folder=str(folder))
         shown = [work.name for stage in stages if stage.publishes for work in works(stage, recipe, folder)]
         try:
@@ -90,16 +85,23 @@ def check_flow(recipe: Recipe, folder: Path) -> dict[str, Outcome]:
     (work,) = works(stage, recipe, folder)
     changed = any(outcome.status == "done" for outcome in outcomes.values())
     if changed or sealed(work.folder) is None:
-        with (
-            disk_errors(folder),
-            locked(folder),
-            DiskWatch(folder),
-            recorded(folder / EVENTS),
-            index.Indexed(recipe, folder),
-        ):
+        with _kept(recipe, folder):
             begin(work)
             stage.load().check(work.section, _artefacts(folder, STAGES), work.folder)
     return outcomes
+
+
+@contextmanager
+def _kept(recipe: Recipe, folder: Path) -> Iterator[None]:
+    """The run folder is this process's alone, its events and its place in the index are kept; a full disk is told."""
+    with (
+        disk_errors(folder),
+        locked(folder),
+        DiskWatch(folder),
+        recorded(folder / EVENTS),
+        index.Indexed(recipe, folder),
+    ):
+        yield
 
 
 def _artefacts(folder: Path, stages: Sequence[Stage]) -> Artefacts:

@@ -53,6 +53,8 @@ def train_from_checkpoint(section: TrainSection, inputs: Artefacts, out: Path, j
     checkpoints.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(section.seed)
     state = checkpoint.resume(checkpoints, job) or State(micro_tokens=job.settings.micro_tokens)
+    if state.step:
+        emit("train.resumed", f"{out.name} goes on from step {state.step} of {len(job.steps)}", step=state.step)
     with stop_request() as stop:
         around = Surroundings(
             checkpoints=checkpoints,
