@@ -1,4 +1,4 @@
-"""Train the tokenizer of the builtin models on the generated corpus: `python recipes/builtin/tokenizer.py`.
+"""Train a builtin model's tokenizer on the generated corpus: `python recipes/builtin/tokenizer.py t5|llama|bloom`.
 
 A byte-level BPE: every byte is a token, so that nothing is unknown and decoding gives back exactly what was encoded,
 line breaks and foreign scripts included. Digits stand alone, so that numbers are always spelt the same way, and a
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
@@ -18,9 +19,30 @@ from transformers import PreTrainedTokenizerFast
 import luthier
 from luthier.data.builtin import rows
 
-FOLDER = Path(luthier.__file__).parent / "models" / "builtin" / "t5"
-PAD, STOP, UNKNOWN = "<pad>", "</s>", "<unk>"
+FOLDER = Path(luthier.__file__).parent / "models" / "builtin"
+PAD, STOP, UNKNOWN, BEGIN = "<pad>", "</s>", "<unk>", "<s>"
 SENTINELS = [f"<extra_id_{i}>" for i in range(32)]
+# a conversation in words that every base has read, so that adapters need to train no token of its own
+CHAT = """{{ bos_token }}{% for message in messages %}\
+{{ {"system": "System", "user": "User", "assistant": "Assistant"}[message["role"]] }}: {{ message["content"] }}\
+{{ eos_token if message["role"] == "assistant" else "" }}
+{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}"""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What sets the tokenizers apart: special tokens after the common three, the frame of a text, a chat template."""
+
+    specials: tuple[str, ...]
+    framed: str
+    chat: str | None = None
+
+
+KINDS = {
+    "t5": Kind(tuple(SENTINELS), f"$A {STOP}"),
+    "llama": Kind((BEGIN,), f"{BEGIN} $A", CHAT),
+    "bloom": Kind((BEGIN,), "$A"),
+}
 PIECES = "|".join(
     [
         r"[ \n]?#Person[12]#:?",  # who speaks
@@ -33,8 +55,9 @@ PIECES = "|".join(
 )
 
 
-def train(texts: Iterable[str], size: int = 4096) -> PreTrainedTokenizerFast:
-    """A tokenizer of `size` tokens: pad 0, stop 1, unknown 2, 32 sentinels, 256 bytes, then merges."""
+def train(texts: Iterable[str], kind: Kind, size: int = 4096) -> PreTrainedTokenizerFast:
+    """A tokenizer of `size` tokens: pad 0, stop 1, unknown 2, the kind's own, 256 bytes, then merges."""
+    specials = (PAD, STOP, UNKNOWN, *kind.specials)
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -45,21 +68,25 @@ def train(texts: Iterable[str], size: int = 4096) -> PreTrainedTokenizerFast:
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=size,
-        special_tokens=[AddedToken(t, special=True, normalized=False) for t in (PAD, STOP, UNKNOWN, *SENTINELS)],
+        special_tokens=[AddedToken(t, special=True, normalized=False) for t in specials],
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    tokenizer.post_processor = processors.TemplateProcessing(single=f"$A {STOP}", special_tokens=[(STOP, 1)])
-    return PreTrainedTokenizerFast(
+    framing = [(token, tokenizer.token_to_id(token)) for token in (STOP, BEGIN) if token in kind.framed]
+    if framing:
+        tokenizer.post_processor = processors.TemplateProcessing(single=kind.framed, special_tokens=framing)
+    made = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token=PAD,
         eos_token=STOP,
         unk_token=UNKNOWN,
-        extra_special_tokens=SENTINELS,
+        **{"extra_special_tokens": SENTINELS} if BEGIN not in specials else {"bos_token": BEGIN},
         clean_up_tokenization_spaces=False,
         model_max_length=512,
     )
+    made.chat_template = kind.chat
+    return made
 
 
 def marks() -> list[str]:
@@ -76,17 +103,18 @@ def corpus(seed: int, count: int) -> Iterator[str]:
 def main() -> None:
     """Train, save beside the builtin model, and say how many bytes a token holds on rows of another seed."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", choices=sorted(KINDS))
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--rows", type=int, default=40_000)
-    parser.add_argument("--out", type=Path, default=FOLDER)
     options = parser.parse_args()
-    tokenizer = train(chain(marks(), corpus(options.seed, options.rows)))
-    tokenizer.save_pretrained(options.out)
-    tokenizer.backend_tokenizer.save(str(options.out / "tokenizer.json"), pretty=False)  # a third of the size
+    folder = FOLDER / options.model
+    tokenizer = train(chain(marks(), corpus(options.seed, options.rows)), KINDS[options.model])
+    tokenizer.save_pretrained(folder)
+    tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"), pretty=False)  # a third of the size
     texts = list(corpus(options.seed + 1, 500))
     tokens = sum(len(tokenizer.encode(text, add_special_tokens=False)) for text in texts)
     size = sum(len(text.encode()) for text in texts)
-    print(f"{len(tokenizer)} tokens, {size / tokens:.2f} bytes per token, saved in {options.out}")
+    print(f"{len(tokenizer)} tokens, {size / tokens:.2f} bytes per token, saved in {folder}")
 
 
 if __name__ == "__main__":
