@@ -41,7 +41,7 @@ class Kind:
 KINDS = {
     "t5": Kind(tuple(SENTINELS), f"$A {STOP}"),
     "llama": Kind((BEGIN,), f"{BEGIN} $A", CHAT),
-    "bloom": Kind((BEGIN,), "$A"),
+    "bloom": Kind((BEGIN,), f"{BEGIN} $A"),
 }
 PIECES = "|".join(
     [
