@@ -85,9 +85,16 @@ class Indexed:
 def _entry(folder: str) -> Entry | None:
     """What the index says of a run folder, if it says anything."""
     try:
-        return next((entry for entry in entries() if entry.folder == folder), None)
-    except UserError:  # a damaged index: the run itself must not fail because of it
+        return next(iter(_read("where folder = ?", folder)), None)
+    except (sqlite3.Error, OSError):  # a damaged index: the run itself must not fail because of it
         return None
+
+
+def _read(clause: str, *values: str) -> list[Entry]:
+    """The entries that a clause of SQL picks, as they were written."""
+    columns = ", ".join(field.name for field in fields(Entry))
+    with _database() as database:
+        return [Entry(*row) for row in database.execute(f"select {columns} from runs {clause}", values)]
 
 
 def _store(entry: Entry) -> None:
@@ -105,15 +112,13 @@ def entries() -> list[Entry]:
     """All runs, the newest first, with what has become of them since."""
     if not (workspace() / NAME).is_file():
         return []
-    columns = ", ".join(field.name for field in fields(Entry))
     try:
-        with _database() as database:
-            rows = database.execute(f"select {columns} from runs order by started desc, rowid desc").fetchall()
+        found = _read("order by started desc, rowid desc")
     except sqlite3.DatabaseError as error:
         raise UserError(
             f"{workspace() / NAME} is damaged ({error}): delete it, the runs themselves are safe"
         ) from None
-    return [_as_it_is_now(Entry(*row)) for row in rows]
+    return [_as_it_is_now(entry) for entry in found]
 
 
 def _as_it_is_now(entry: Entry) -> Entry:

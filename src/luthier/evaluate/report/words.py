@@ -37,9 +37,10 @@ def number(value: float | None) -> str:
 def signed(value: float | None) -> str:
     """A difference with its sign: +0.460, −0.012."""
     text = number(value)
-    if value and not any(digit in "123456789" for digit in text):
-        return f"{value:+.1g}".replace("-", "−")  # a bound that is not zero must not look like it
-    return text if not any(digit in "123456789" for digit in text) or text.startswith("−") else f"+{text}"
+    if not any(digit in "123456789" for digit in text):
+        # a bound that is not zero must not look like it
+        return f"{value:+.1g}".replace("-", "−") if value else text
+    return text if text.startswith("−") else f"+{text}"
 
 
 def short(value: float) -> str:
