@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,14 @@ def texts(count: int) -> list[Record]:
     return [Text(row.prompt, row.origin) for row in questions(count, 5) if isinstance(row, PromptCompletion)]
 
 
-def prepare(folder: Path, family: str, test: list[Record], train: list[Record], **evaluate: Any) -> Any:
+def prepare(
+    folder: Path,
+    family: str,
+    test: list[Record],
+    train: list[Record],
+    general: Sequence[Record] = (),
+    **evaluate: Any,
+) -> Any:
     """The section and inputs of stage 5 with two untrained variants, `same` and `lora`, in a run folder."""
     base = save_base(folder / "base", family)
     objective = "text" if isinstance(test[0], Text) else "sft"
@@ -89,14 +97,14 @@ def prepare(folder: Path, family: str, test: list[Record], train: list[Record], 
         {
             "name": "toy",
             "model": {"base": str(base), "context": 64},
-            "data": {"sources": "toy.jsonl"},
+            "data": {"sources": "toy.jsonl", "split": {"general": "other.jsonl"} if general else {}},
             "train": {"objective": objective, "variants": variants},
             "evaluate": {"max_new_tokens": 6, "resamples": 200, **evaluate},
         }
     )
     values = {name: getattr(recipe, name) for name in EvaluateSection.model_fields}
     run = folder / "run"
-    for name, records in (("train", train), ("test", test)):
+    for name, records in (("train", train), ("test", test), *([("general", general)] if general else [])):
         loaded = load_base(recipe.model)
         template = template_for(loaded.tokenizer, recipe.data, loaded.encoder_decoder)
         examples = [template.render(record) for record in records]

@@ -12,7 +12,7 @@ import yaml
 from luthier.core.errors import UserError
 from luthier.core.files import read_json, read_jsonl, write_json, write_jsonl
 from luthier.evaluate.curves import read_curve
-from luthier.evaluate.report import write_card, write_report
+from luthier.evaluate.report import ledger, strengths, write_card, write_report
 from luthier.evaluate.report.read import read_run
 from luthier.evaluate.report.samples import choose, groups
 from tests.evaluate.fake_run import build_run
@@ -161,6 +161,21 @@ def test_losses_that_were_no_numbers_are_told_of_and_left_out_of_the_curve(tmp_p
     assert "lora is unstable: the loss was not a number at step 3." in text
 
 
+def test_every_stage_and_export_is_in_the_table_of_costs(tmp_path: Path) -> None:
+    folder = build_run(tmp_path / "run", rows=12)
+    for export, took in (("adapter", 7.0), ("merged", 11.0)):
+        sealed = folder / "6-deploy" / "lora" / export / "manifest.json"
+        sealed.parent.mkdir(parents=True)
+        write_json(sealed, {**read_json(folder / "5-evaluate" / "manifest.json"), "seconds": took})
+    facts = read_run(folder)
+    table = {row["name"]: row for row in ledger.costs(facts)}
+    trained = [f"Train {name}" for name in ("full", "lora", "prompt")]
+    exports = ["Deploy lora adapter", "Deploy lora merged"]
+    assert list(table) == ["Data", "Model", "Plan", *trained, "Evaluate", *exports, "All stages"]
+    assert (table["Deploy lora adapter"]["time"], table["Deploy lora merged"]["time"]) == ("7.0 s", "11.0 s")
+    assert facts.seconds == pytest.approx(21.4 + 1.8 + 9.7 + 71.2 + 64.9 + 58.3 + 34.5 + 7 + 11)
+
+
 def test_near_duplicates_that_were_not_looked_for_are_not_counted(tmp_path: Path) -> None:
     run = build_run(tmp_path / "run", upto=1)
     path = run / "1-data" / "card.json"
@@ -223,3 +238,31 @@ def test_an_adapter_is_loaded_onto_its_base(tmp_path: Path) -> None:
     write_json(run / "5-evaluate" / "summary.json", {**summary, "best": "lora"})
     text = write_card(run).read_text()
     assert "library_name: peft" in text and "PeftModel.from_pretrained(base" in text
+
+
+def _slice(metric: str, values: dict[str, float], differences: dict[str, tuple[float, float, float]]) -> dict:
+    scores = {name: {"value": v, "low": v - 0.02, "high": v + 0.02, "n": 50} for name, v in values.items()}
+    compared = [
+        {"a": name, "b": "base", "metric": metric, "difference": d, "low": low, "high": high, "p": 0.01, "n": 50}
+        for name, (d, low, high) in differences.items()
+    ]
+    return {"metric": metric, "rows": 50, "scores": scores, "comparisons": compared}
+
+
+def test_who_is_good_at_what_and_what_each_forgot(tmp_path: Path) -> None:
+    run = build_run(tmp_path / "run")
+    assert read_run(run).by_source == {} and 'id="strengths"' not in write_report(run).read_text()
+    sums = _slice("exact_match", {"base": 0.1, "full": 0.8}, {"full": (0.7, 0.6, 0.8)})
+    general = _slice("loss", {"base": 1.0, "full": 1.5}, {"full": (0.5, 0.4, 0.6)})
+    write_json(run / "5-evaluate" / "by_source.json", {"sums": sums})
+    write_json(run / "5-evaluate" / "forgetting.json", general)
+    facts = read_run(run)
+    table = strengths.table(facts, dict.fromkeys(facts.subjects, "red"))
+    assert table is not None
+    rows = {row["name"]: row["cells"] for row in table["rows"]}
+    assert set(rows) == {"base", "full"}
+    gained, lost = rows["full"]
+    assert (gained["mood"], gained["change"], gained["best"]) == ("good", "+0.700 (+0.600 to +0.800)", True)
+    assert (lost["mood"], lost["change"], lost["best"]) == ("bad", "+0.500 (+0.400 to +0.600)", False)
+    page = write_report(run).read_text()
+    assert "Who is good at what, and what each forgot" in Page(page).text and 'href="#strengths"' in page

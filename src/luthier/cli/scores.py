@@ -26,6 +26,9 @@ def show_run(document: dict[str, Any]) -> None:
         page.print(fitting(document, page))
         for line in verdicts(document):
             page.print(f"  {line}")
+        if strengths := strength_table(document):
+            page.print()
+            page.print(strengths)
         page.print()
     for name in ("report", "card"):
         if name in document["artefacts"]:
@@ -59,6 +62,32 @@ def score_table(document: dict[str, Any], only: str | None = None) -> Table:
     return table
 
 
+def strength_table(document: dict[str, Any]) -> Table | None:
+    """Variants by sources and general text; below each value its difference to the base, coloured where shown."""
+    columns = {f"{source}\n[dim]{body['metric']}[/]": body for source, body in document["by_source"].items()}
+    if document["forgetting"]:
+        columns["general text\n[dim]loss[/]"] = document["forgetting"]
+    if not columns:
+        return None
+    table = Table(box=None, pad_edge=False, padding=(0, 1))
+    table.add_column("", no_wrap=True)
+    for heading in columns:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name in document["metrics"]:
+        table.add_row(f"  {escape(name)}", *(_strength(body, name) for body in columns.values()))
+    return table
+
+
+def _strength(body: dict[str, Any], name: str) -> str:
+    if name not in body["scores"]:
+        return "[dim]–[/]"
+    value = _figure(body["scores"][name]["value"])
+    found = next((c for c in body["comparisons"] if c["a"] == name and c["b"] == "base"), None)
+    if found is None or found["low"] is None:
+        return value
+    return f"{value}\n[{_colour(found)}]{found['difference']:+.3f}[/]"
+
+
 def _cell(score: dict[str, float] | None, interval: bool) -> str:
     if score is None:
         return "[dim]–[/]"
@@ -75,17 +104,23 @@ def _figure(value: float | None) -> str:
 
 def verdicts(document: dict[str, Any]) -> list[str]:
     """What the best variant beats, one line each, with the interval of the difference."""
-    from luthier.metrics import METRICS
-
     lines = []
     for found in document["comparisons"]:
         if found["a"] != document["best"] or found["metric"] != document.get("select", found["metric"]):
             continue
-        better = (found["low"] > 0, found["high"] < 0)[:: 1 if METRICS[found["metric"]].higher_is_better else -1]
-        mark = "[green]✓[/]" if better[0] else "[red]✗[/]" if better[1] else "[yellow]?[/]"
+        mark = {"green": "[green]✓[/]", "red": "[red]✗[/]", "yellow": "[yellow]?[/]"}[_colour(found)]
         words = f"{found['difference']:+.3f} [dim]({found['low']:+.3f} to {found['high']:+.3f})[/]"
         lines.append(f"{mark} {escape(found['a'])} against {escape(found['b'])}: {found['metric']} {words}")
     return lines
+
+
+def _colour(found: dict[str, Any]) -> str:
+    """Green where a is better than b, red where worse, yellow where neither is shown."""
+    from luthier.metrics import METRICS
+
+    sign = 1 if METRICS[found["metric"]].higher_is_better else -1
+    low, high = sorted((sign * found["low"], sign * found["high"]))
+    return "green" if low > 0 else "red" if high < 0 else "yellow"
 
 
 def advice(document: dict[str, Any]) -> str:

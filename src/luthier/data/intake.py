@@ -22,6 +22,7 @@ from luthier.recipe.schema import Data, Source
 
 LOOKED_AT = 100  # rows whose columns tell the layout
 POOL = "pool"  # the rows that are shared out; the others go where the recipe sends their source
+GENERAL = "general"  # running text, whatever the layout of the rows to learn from
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,10 @@ class Intake:
 def inputs_of(data: Data) -> list[Input]:
     """The recipe's sources, those named in `split` sent to their split; others written there are sources too."""
     asked = {name: size for name, size in _sizes(data).items() if isinstance(size, str)}
+    for split, source in asked.items():
+        twice = next((other for other in asked if other != split and asked[other] == source), None)
+        if twice:
+            raise UserError(f"data.split: {twice} and {split} are both '{source}': give each rows of its own")
     destination = {source: split for split, source in asked.items() if source in data.sources}
     inputs = [Input(name, source, destination.get(name, POOL)) for name, source in data.sources.items()]
     inputs += [
@@ -53,7 +58,7 @@ def inputs_of(data: Data) -> list[Input]:
         if source not in data.sources
     ]
     if all(i.destination != POOL for i in inputs):
-        raise UserError("data.split sends every source to validation or test: name a source to train on")
+        raise UserError("data.split sends every source to validation, test or general: name a source to train on")
     return inputs
 
 
@@ -63,7 +68,8 @@ def pool_sizes(data: Data) -> dict[str, int | float]:
 
 
 def _sizes(data: Data) -> dict[str, int | float | str]:
-    return {"test": data.split.test, "validation": data.split.validation}
+    general = {GENERAL: data.split.general} if data.split.general is not None else {}
+    return {"test": data.split.test, "validation": data.split.validation, **general}
 
 
 def take_in(data: Data, seed: int, render: Renderer, ledger: Ledger, spool: Spool) -> Intake:
@@ -106,6 +112,8 @@ def _view(data: Data, source: Input, rows: Iterable[Row | BadRow]) -> View | Non
     for row in good:
         seen |= {column: value for column, value in row.values.items() if not seen.get(column)}
     place = good[0].origin.file
+    if source.destination == GENERAL:
+        data = data.model_copy(update={"layout": "text", "prompt": None})
     view = view_of(data, seen, place, entry_of(source.source.source))
     by = data.split.by if source.destination == POOL and any(pool_sizes(data).values()) else None
     if by is not None and by not in seen:

@@ -12,7 +12,7 @@ from luthier.core.errors import UserError
 from luthier.core.events import emit, warn
 from luthier.core.records import Record, full_text, record_id
 from luthier.data.duplicates import Neighbours, near_pairs, signatures
-from luthier.data.intake import POOL, Intake, pool_sizes
+from luthier.data.intake import GENERAL, POOL, Intake, pool_sizes
 from luthier.data.ledger import Ledger
 from luthier.data.split import SPLITS, split_rows
 from luthier.data.spool import Spool
@@ -40,7 +40,7 @@ class Sieve:
         self.found = Found()
 
     def splits(self, intake: Intake) -> dict[str, list[int]]:
-        """The rows of train, validation and test, in the order in which they were read."""
+        """The rows of train, validation, test and, where the recipe names it, general, as they were read."""
         rows = {name: self._without_copies(own) for name, own in intake.rows.items()}
         near = self._signatures() if self._data.near_duplicates != "off" else None
         if near is not None:
@@ -51,7 +51,8 @@ class Sieve:
         if near is not None:
             result["train"] = self._near_leaks(result, near)
         _refuse_empty(result, self._data)
-        return {name: result.get(name, []) for name in SPLITS}
+        names = [*SPLITS, *([GENERAL] if GENERAL in result else [])]
+        return {name: result.get(name, []) for name in names}
 
     def _share_out(self, rows: Mapping[str, list[int]]) -> dict[str, list[int]]:
         pool = rows[POOL]
@@ -99,13 +100,13 @@ class Sieve:
     def _without_leaks(self, splits: dict[str, list[int]]) -> dict[str, list[int]]:
         """The splits without training rows that are held out too, and without validation rows that the test has."""
         result = dict(splits)
-        for name, against in (("validation", ("test",)), ("train", ("validation", "test"))):
+        for name, against in (("validation", ("test",)), ("train", ("validation", "test", GENERAL))):
             held_out = {self._spool.keys[row]: row for other in against for row in result.get(other, ())}
             leaks = [row for row in result.get(name, ()) if self._spool.keys[row] in held_out]
             if leaks:
                 self._show("leak", ((row, held_out[self._spool.keys[row]], 1.0) for row in leaks))
                 result[name] = self._drop(result[name], leaks, "leak")
-                others = " or ".join(against)
+                others = " or ".join(other for other in against if other in result)
                 warn(
                     "data.leak", f"{len(leaks)} {name} rows are in {others} too: taken out of {name}", rows=len(leaks)
                 )
@@ -114,7 +115,7 @@ class Sieve:
     def _near_leaks(self, splits: Mapping[str, list[int]], near: np.ndarray) -> list[int]:
         """The training rows, without those like a held-out row where the recipe removes near-duplicates."""
         neighbours = self._neighbours(near)
-        for name in ("validation", "test"):
+        for name in ("validation", "test", GENERAL):
             for row in splits.get(name, ()):
                 neighbours.add(row)
         pairs = [(row, *found) for row in splits["train"] if (found := neighbours.find(row)) is not None]

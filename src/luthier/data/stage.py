@@ -9,6 +9,7 @@ from typing import Any
 
 from luthier.chat.template import Template, template_for
 from luthier.core.artefacts import Artefacts, Counts
+from luthier.core.errors import UserError
 from luthier.core.events import emit, warn
 from luthier.core.files import disk_errors, sha256, write_json
 from luthier.core.records import Text, to_json
@@ -39,6 +40,8 @@ def run(section: DataSection, inputs: Artefacts, out: Path) -> Counts:
     sources = inputs_of(data)
     resolved = resolve(section.model)
     template = template_for(load_tokenizer(section.model), data, resolved.encoder_decoder)
+    if data.split.general is not None and resolved.encoder_decoder:
+        _check_sentinels(template)
     render = Renderer(template, resolved.context, data.too_long)
     with open_ledger(out) as ledger, disk_errors(out), open_spool(out / ".spool") as spool:
         intake = take_in(data, section.seed, render, ledger, spool)
@@ -68,6 +71,15 @@ def dependencies(section: DataSection) -> dict[str, str]:
         if path.suffix in SHAPING and path.is_file():
             found[f"model: {path.name}"] = sha256(path)
     return found
+
+
+def _check_sentinels(template: Template) -> None:
+    """An encoder-decoder reads general text with hidden spans, which only some tokenizers can mark."""
+    if "<extra_id_1>" not in template.encoder.tokenizer.get_vocab():
+        raise UserError(
+            "data.split.general: this encoder-decoder has no tokens <extra_id_0>, <extra_id_1>, ... that stand for "
+            "hidden spans, so its loss on running text cannot be measured: take general out"
+        )
 
 
 def _write_split(

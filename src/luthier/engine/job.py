@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -53,7 +54,8 @@ def build(seed: int, model: Model, data: Data, settings: Training, folder: Path)
     trainable = method.prepare(base.model, method.config(**settings.method.options), seed)
     layout = layout_of(base, trainable.prefix)
     shard = Shard(folder / "train")
-    _check_room(base, shard, len(trainable.prefix))
+    read = [shard, *([Shard(folder / "general")] if (folder / "general").is_dir() else [])]
+    _check_room(base, read, len(trainable.prefix))
     lengths = row_lengths(shard, base.encoder_decoder, len(trainable.prefix))
     weights = row_weights(shard, read_json(folder / "card.json")["weights"], settings.on)
     objective = OBJECTIVES[settings.objective.name]
@@ -79,9 +81,9 @@ def build(seed: int, model: Model, data: Data, settings: Training, folder: Path)
     )
 
 
-def _check_room(base: Base, shard: Shard, virtual: int) -> None:
+def _check_room(base: Base, shards: Sequence[Shard], virtual: int) -> None:
     """Rows fit the model since stage 1; with virtual tokens before them they may not."""
-    rows = int(shard.input_lengths.max(initial=0))
+    rows = max(int(shard.input_lengths.max(initial=0)) for shard in shards)
     if virtual and base.longest is not None and rows + virtual > base.longest:
         room = base.longest - rows
         less = (

@@ -31,7 +31,8 @@ class Measured:
     """What one subject (a baseline or a variant) gave on the test rows.
 
     `answers` (n strings); `nll` (n,) nats and `tokens` (n,) of the reference answers, `size` (n,) their bytes in
-    UTF-8. What could not be had is None, with the reason under its name in `reasons`.
+    UTF-8; `general` (m, 2), the nats and tokens of each general text. What could not be had is None, of the answers
+    and losses with the reason under its name in `reasons`.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Measured:
     tokens: np.ndarray | None = None
     size: np.ndarray | None = None
     reasons: Mapping[str, str] = field(default_factory=dict)
+    general: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from luthier.core.artefacts import Artefacts
 from luthier.core.events import Stopwatch, emit
 from luthier.core.files import write_json, write_jsonl
 from luthier.core.records import input_text, record_id
-from luthier.evaluate import scoring, subjects
+from luthier.evaluate import scoring, slices, subjects
 from luthier.evaluate.ask import references
 from luthier.evaluate.curves import read_curve
 from luthier.evaluate.scoring import Measured
@@ -24,7 +24,8 @@ BASELINES = ("base", "few-shot", "lead")
 def run(section: EvaluateSection, inputs: Artefacts, out: Path) -> dict[str, Any]:
     """Evaluate into `out`: scores.json, comparisons.json, curves.json, summary.json, answers/; returns its counts.
 
-    Raises UserError where there is no test row or `evaluate.select` is not measured, before anything is computed.
+    Where the recipe asks for them, also by_source.json and forgetting.json. Raises UserError where there is no test
+    row or `evaluate.select` is not measured, before anything is computed.
     """
     task, metrics = prepare(section, inputs)
     measured, seconds = [], {}
@@ -47,6 +48,10 @@ def run(section: EvaluateSection, inputs: Artefacts, out: Path) -> dict[str, Any
     best = scoring.best(scores, names, metrics[select])
     write_json(out / "scores.json", scores)
     write_json(out / "comparisons.json", scoring.comparisons(table, names, against, section.evaluate, section.seed))
+    if section.evaluate.by_source:
+        write_json(out / "by_source.json", slices.by_source(table, task.records, section))
+    if task.general is not None:
+        write_json(out / "forgetting.json", slices.forgetting(measured, section))
     write_json(out / "curves.json", {name: read_curve(inputs.run / "4-train" / name) for name in names})
     answered = write_answers(out / "answers", task, measured, table)
     summary = {
@@ -74,6 +79,7 @@ def prepare(section: EvaluateSection, inputs: Artefacts) -> tuple[Task, dict[str
     """The test rows and the metrics to measure on them, or what the user must mend."""
     task = subjects.read_task(section, inputs["data"])
     metrics = scoring.metrics_of(section.evaluate, task.has_answers)
+    slices.check(section.evaluate, metrics, task.records)
     return replace(task, needs=frozenset(metric.needs for metric in metrics.values())), metrics
 
 

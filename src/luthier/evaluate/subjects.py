@@ -12,7 +12,7 @@ from luthier.chat.template import Template, template_for
 from luthier.core.errors import UserError
 from luthier.core.records import Record, from_json
 from luthier.core.shards import IGNORED, Example, Shard
-from luthier.engine.batches import layout_of, vocabulary_of
+from luthier.engine.batches import Layout, layout_of, vocabulary_of
 from luthier.engine.device import pick_device
 from luthier.engine.job import HELD_OUT
 from luthier.engine.score import RowLoss, score
@@ -21,9 +21,12 @@ from luthier.evaluate.ask import ask, is_question
 from luthier.evaluate.scoring import Measured
 from luthier.methods import METHODS
 from luthier.methods.contract import Trainable
+from luthier.metrics.likelihood import LOSS
 from luthier.models.load import Base, load_base
 from luthier.objectives import OBJECTIVES
+from luthier.objectives.contract import Vocabulary
 from luthier.recipe.sections import EvaluateSection
+from luthier.recipe.values import Named
 
 NO_ANSWER = "running text has no answer to compare"
 NO_LOSS = "no model stands behind it, so no text has a probability"
@@ -39,6 +42,7 @@ class Task:
     records: list[Record]
     train: list[Record]
     needs: frozenset[str]
+    general: Shard | None = None  # running text that no training saw
 
     @property
     def has_answers(self) -> bool:
@@ -52,7 +56,8 @@ def read_task(section: EvaluateSection, data: Path) -> Task:
     if not len(shard):
         raise UserError("there are no test rows: raise data.split.test, such as `test: 10%`")
     records, train = ([from_json(body) for body in part.records()] for part in (shard, Shard(data / "train")))
-    return Task(section, shard, records, train, frozenset())
+    general = Shard(data / "general") if section.data.split.general is not None else None
+    return Task(section, shard, records, train, frozenset(), general)
 
 
 def load(task: Task, variant: str | None, run: Path) -> tuple[Base, Trainable, Template]:
@@ -71,11 +76,14 @@ def measure(task: Task, variant: str | None, run: Path) -> Measured:
     base, trainable, template = load(task, variant, run)
     name = variant or "base"
     answers = _answers(task, base, trainable, template, task.records, name)
+    layout, vocabulary = layout_of(base, trainable.prefix), vocabulary_of(base, template.stop)
+    general = _general(task, trainable, layout, vocabulary, name)
     if "losses" not in task.needs:
-        return Measured(name, answers, reasons={"answers": NO_ANSWER})
-    examples = _held_out(task, variant or task.section.train.names[0], base, template)
-    loss = score(trainable, examples, layout_of(base, trainable.prefix), title=f"scoring {name}")
-    return _measured(name, answers, loss, _sizes(base, examples))
+        return Measured(name, answers, reasons={"answers": NO_ANSWER}, general=general)
+    objective = task.section.train.variant(variant or task.section.train.names[0]).objective
+    examples = _held_out(task.shard, objective, vocabulary, task.section.seed)
+    loss = score(trainable, examples, layout, title=f"scoring {name}")
+    return replace(_measured(name, answers, loss, _sizes(base, examples)), general=general)
 
 
 def measure_few_shot(task: Task, run: Path) -> tuple[Measured, int]:
@@ -125,18 +133,26 @@ def _answers(
     return ask(trainable, base.tokenizer, template, records, most, base.context, f"answering as {name}")
 
 
-def _held_out(task: Task, variant: str, base: Base, template: Template) -> list[Example]:
-    """The test rows as the variant's objective wants them, drawn the same way for every subject."""
-    entry = task.section.train.variant(variant).objective
+def _general(
+    task: Task, trainable: Trainable, layout: Layout, vocabulary: Vocabulary, name: str
+) -> np.ndarray | None:
+    """Statistics (n, 2) of each general text: nats, and tokens of it that are said."""
+    if task.general is None:
+        return None
+    examples = _held_out(task.general, Named(name="text"), vocabulary, task.section.seed)
+    loss = score(trainable, examples, layout, title=f"general text as {name}")
+    return LOSS.rows(loss.nll, loss.tokens)
+
+
+def _held_out(shard: Shard, entry: Named, vocabulary: Vocabulary, seed: int) -> list[Example]:
+    """The shard's rows as an objective wants them, drawn the same way for every subject."""
     objective = OBJECTIVES[entry.name]
-    config, vocabulary = objective.config(**entry.options), vocabulary_of(base, template.stop)
-    seed = task.section.seed
+    config = objective.config(**entry.options)
     return [
         replace(
-            objective.example(task.shard[row], config, vocabulary, np.random.default_rng([seed, HELD_OUT, row])),
-            row=row,
+            objective.example(shard[row], config, vocabulary, np.random.default_rng([seed, HELD_OUT, row])), row=row
         )
-        for row in range(len(task.shard))
+        for row in range(len(shard))
     ]
 
 

@@ -29,6 +29,8 @@ def document(folder: Path, outcomes: Mapping[str, Outcome] | None = None) -> dic
         "stages": stages(folder, recipe, outcomes or {}),
         "metrics": _json(evaluated / "scores.json", {}),
         "comparisons": _json(evaluated / "comparisons.json", []),
+        "by_source": _json(evaluated / "by_source.json", {}),
+        "forgetting": _json(evaluated / "forgetting.json", {}),
         "best": chosen["best"],
         "select": chosen["metric"],
         "plan": plan_and_actual(folder, recipe),

@@ -21,7 +21,8 @@ FOLDER_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}")
 
 def validate(recipe: Recipe) -> None:
     """Refuse, before anything runs, a recipe that names what is not there; every problem with its dotted key."""
-    problems = dict.fromkeys([*_variants(recipe), *_evaluation(recipe), *_waived(recipe), *_exports(recipe)])
+    parts = (_variants, _evaluation, _slices, _waived, _exports)
+    problems = dict.fromkeys(problem for part in parts for problem in part(recipe))
     if problems:
         raise UserError("\n".join(problems))
 
@@ -93,6 +94,19 @@ def _evaluation(recipe: Recipe) -> Iterator[str]:
         yield "evaluate.metrics is empty: name at least one, such as [rougeL, perplexity]"
     elif select not in metrics:
         yield f"evaluate.select = '{select}' is not among evaluate.metrics: write one of {', '.join(metrics)}"
+
+
+def _slices(recipe: Recipe) -> Iterator[str]:
+    """Sources and metrics of `evaluate.by_source` that are not there; forgetting with no base beside it."""
+    for source, metric in recipe.evaluate.by_source.items():
+        yield from _known(f"evaluate.by_source.{source}", source, recipe.data.sources, "source of data.sources")
+        if metric not in recipe.evaluate.metrics:
+            yield (
+                f"evaluate.by_source.{source} = '{metric}' is not among evaluate.metrics: add it there, or write one "
+                f"of {', '.join(recipe.evaluate.metrics)}"
+            )
+    if recipe.data.split.general is not None and "base" not in recipe.evaluate.against:
+        yield "data.split.general tells what was forgotten since the base: add base to evaluate.against"
 
 
 def _waived(recipe: Recipe) -> Iterator[str]:

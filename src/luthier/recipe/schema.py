@@ -52,6 +52,8 @@ class Split(_Documented):
     """Rows that choose the checkpoint: a share (5%), a number of rows (200), a source by its name, or a file."""
     test: SplitSize = 0.1
     """Rows that the report is about, sized or named in the same ways."""
+    general: str | None = None
+    """Running text, a source of its own, that is never trained on: what each variant forgets is measured on it."""
     by: str | None = None
     """A column whose values stay together on one side of every split."""
 
@@ -199,6 +201,8 @@ class Evaluate(_Documented):
     """The column whose first sentences are the `lead` baseline; default: the prompt."""
     metrics: tuple[str, ...] = ("rouge1", "rouge2", "rougeL", "bleu", "exact_match", "perplexity")
     """What is measured on the test rows."""
+    by_source: dict[str, str] = {}
+    """Source -> the metric that judges its test rows, such as `{maths: exact_match}`: who is good at what."""
     select: str = "rougeL"
     """The metric by which the best variant is chosen."""
     max_new_tokens: int = Field(default=64, ge=1)

@@ -126,9 +126,8 @@ def costs(facts: Facts) -> list[dict[str, str]]:
 
 
 def _called(folder: str) -> str:
-    stage, _, variant = folder.partition("/")
-    name = stage.split("-", 1)[-1].capitalize()
-    return f"{name} {variant}" if variant else name
+    stage, *parts = folder.split("/")
+    return " ".join((stage.split("-", 1)[-1].capitalize(), *parts))
 
 
 def missing(facts: Facts) -> Sequence[str]:

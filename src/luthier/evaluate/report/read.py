@@ -13,6 +13,7 @@ from luthier.core.files import read_json, read_jsonl
 from luthier.evaluate.curves import read_curve
 
 BASELINES = ("base", "few-shot", "lead")
+SEALED = ("[1-7]-*", "4-train/*", "6-deploy/*/*")  # the folders of a run that may have a manifest
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Facts:
     recipe: dict[str, Any]
     recipe_text: str
     whole: dict[str, Any]  # the manifest of the finished run
-    manifests: dict[str, dict[str, Any]]  # by folder, such as 1-data and 4-train/full
+    manifests: dict[str, dict[str, Any]]  # by folder, such as 1-data and 6-deploy/lora/merged
     data: dict[str, Any]
     base: dict[str, Any]
     preflight: list[dict[str, Any]]
@@ -33,6 +34,8 @@ class Facts:
     curves: dict[str, dict[str, Any]]
     scores: dict[str, dict[str, dict[str, float]]]
     comparisons: list[dict[str, Any]]
+    by_source: dict[str, dict[str, Any]]
+    forgetting: dict[str, Any]
     summary: dict[str, Any]
     answers: dict[str, list[dict[str, Any]]]
 
@@ -95,7 +98,7 @@ def read_run(run: Path) -> Facts:
         whole=_json(run / "manifest.json", {}),
         manifests={
             path.parent.relative_to(run).as_posix(): read_json(path)
-            for path in sorted([*run.glob("[1-7]-*/manifest.json"), *run.glob("4-train/*/manifest.json")])
+            for path in sorted(path for sealed in SEALED for path in run.glob(f"{sealed}/manifest.json"))
         },
         data=_json(run / "1-data" / "card.json", {}),
         base=_json(run / "2-model" / "base.json", {}),
@@ -106,6 +109,8 @@ def read_run(run: Path) -> Facts:
         curves={name: read_curve(run / "4-train" / name) for name in trained},
         scores=_json(evaluated / "scores.json", {}),
         comparisons=_json(evaluated / "comparisons.json", []),
+        by_source=_json(evaluated / "by_source.json", {}),
+        forgetting=_json(evaluated / "forgetting.json", {}),
         summary=_json(evaluated / "summary.json", {}),
         answers={path.stem: read_jsonl(path) for path in sorted((evaluated / "answers").glob("*.jsonl"))},
     )

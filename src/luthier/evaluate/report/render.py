@@ -9,7 +9,7 @@ import jinja2
 
 import luthier
 from luthier.core.files import write_text
-from luthier.evaluate.report import ledger, samples, sections, story
+from luthier.evaluate.report import ledger, samples, sections, story, strengths
 from luthier.evaluate.report.read import Facts, read_run
 from luthier.evaluate.report.words import listed, number
 
@@ -38,6 +38,7 @@ def render(facts: Facts) -> str:
         **story_of(facts),
         "ladder": sections.ladder(facts),
         "scores": _coloured_scores(facts),
+        "strengths": strengths.table(facts, {name: sections.colour(facts, name) for name in facts.subjects}),
         "comparisons": sections.comparisons(facts),
         "resamples": f"{facts.summary.get('resamples', 0):,}",
         "confidence": f"{facts.summary.get('confidence', 0.95):.0%}",
@@ -76,6 +77,7 @@ def contents(shown: dict[str, Any]) -> list[tuple[str, str]]:
     """The anchors and names of the sections that are there."""
     there = {
         "scores": ("Scores", bool(shown["scores"]["rows"])),
+        "strengths": ("Who is good at what", bool(shown["strengths"])),
         "comparisons": ("Comparisons", bool(shown["comparisons"])),
         "curves": ("Learning curves", bool(shown["curves"])),
         "answers": ("Answers", bool(shown["samples"])),
