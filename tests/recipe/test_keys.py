@@ -118,6 +118,9 @@ class Seen:
     def exports(self) -> list[str]:
         return sorted(path.parent.name for path in self.folder.glob("6-deploy/*/*/manifest.json"))
 
+    def has(self, file: str) -> bool:
+        return (self.folder / file).is_file()
+
     def answers(self, name: str) -> list[str]:
         return [row["answer"] for row in read_jsonl(self.folder / "5-evaluate" / "answers" / f"{name}.jsonl")]
 
@@ -160,6 +163,7 @@ CASES: dict[str, Case] = {
     "data.split.validation": Case("data.split.validation=12", "data", lambda seen: len(seen.rows("validation"))),
     "data.split.test": Case("data.split.test=few.jsonl", "data", lambda seen: len(seen.rows("test"))),
     "data.split.by": Case("data.split.by=topic", "data", lambda seen: seen.rows("test")),
+    "data.split.general": Case("data.split.general=texts.jsonl", "data", lambda seen: set(seen.card["splits"])),
     "plan.preflight": Case("plan.preflight=strict", "plan", lambda seen: seen.error, UNUSED),
     "plan.waive": Case("plan.waive=[added-token-untrained]", "plan", lambda seen: seen.preflight, UNUSED),
     "plan.usd_per_hour": Case("plan.usd_per_hour=1e9", "plan", lambda seen: summary_of(seen)["usd"]["predicted"] > 1),
@@ -193,6 +197,9 @@ CASES: dict[str, Case] = {
         "evaluate.lead=other", None, lambda seen: seen.answers("lead"), ["evaluate.against=[lead]"]
     ),
     "evaluate.metrics": Case("evaluate.metrics=[perplexity]", None, lambda seen: set(seen.scores["full"])),
+    "evaluate.by_source": Case(
+        "evaluate.by_source={a: exact_match}", None, lambda seen: seen.has("5-evaluate/by_source.json")
+    ),
     "evaluate.select": Case("evaluate.select=exact_match", None, lambda seen: summary.best(seen.folder)["value"]),
     "evaluate.max_new_tokens": Case(
         "evaluate.max_new_tokens=1", None, lambda seen: seen.answers("full"), ["train.learning_rate=1e-9"]
@@ -231,6 +238,7 @@ def place(tmp_path_factory):
     more = [rows[40], *near, {**rows[0], "prompt": "x" * 120}, {**rows[0], "prompt": "Why?", "completion": ""}]
     for name, chosen in (("rows", rows[:40]), ("more", rows[40:54] + more), ("few", rows[54:])):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in chosen))
+    (folder / "texts.jsonl").write_text('{"text": "running text of no subject"}\n')
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("HF_HUB_OFFLINE", "1")

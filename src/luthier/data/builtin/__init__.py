@@ -1,7 +1,8 @@
 """Luthier's own text, made from a seed: what the built-in model was pretrained on, and the demo's task.
 
 `choices` counts every random draw in bits; `template` is the language of the families in `families/*.txt`;
-`dialogues`, `prose`, `arithmetic`, `facts`, `wordgames` and `french` make documents; `corpus` mixes them.
+`dialogues`, `prose`, `arithmetic`, `facts`, `wordgames` and `french` make documents; `corpus` mixes them; `tutor`
+asks questions about the same things.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from random import Random
 from luthier.data.builtin.choices import Choices
 from luthier.data.builtin.corpus import corpus_rows
 from luthier.data.builtin.dialogues import dialogue_rows
+from luthier.data.builtin.tutor import knowledge_rows, mathematics_rows, translation_rows, words_rows
 
 VERSION = "2"
 """Changes whenever the same name and seed give other rows."""
@@ -20,6 +22,10 @@ NAMES = {
     "dialogues-test": "the same from scenario families that no training set holds",
     "corpus": "pretraining text of seven kinds: {text, kind, family, bits}",
     "corpus-heldout": "fresh documents of the same kinds and families, to measure held-out bits per byte",
+    "tutor-words": "word games and spelling: {question, answer, skill, item}",
+    "tutor-translation": "English to French, and some French to English: the same columns",
+    "tutor-mathematics": "sums, sequences, comparisons and word problems, with the working: the same columns",
+    "tutor-knowledge": "general knowledge, history and everyday situations: the same columns",
 }
 
 _MAKERS: dict[str, Callable[[Choices], Iterator[dict]]] = {
@@ -27,6 +33,10 @@ _MAKERS: dict[str, Callable[[Choices], Iterator[dict]]] = {
     "dialogues-test": lambda choices: dialogue_rows(choices, held_out=True),
     "corpus": corpus_rows,
     "corpus-heldout": corpus_rows,
+    "tutor-words": words_rows,
+    "tutor-translation": translation_rows,
+    "tutor-mathematics": mathematics_rows,
+    "tutor-knowledge": knowledge_rows,
 }
 
 
