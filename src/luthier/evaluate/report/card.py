@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from luthier.core.files import write_text
-from luthier.evaluate.report import ledger, sections
+from luthier.evaluate.report import ledger, sections, strengths
 from luthier.evaluate.report.read import Facts, read_run
 from luthier.evaluate.report.render import environment, story_of
 from luthier.evaluate.report.story import plain_name
@@ -43,6 +43,7 @@ def card(facts: Facts) -> str:
         **story_of(facts),
         "front": yaml.safe_dump(front_matter(facts), sort_keys=False, allow_unicode=True),
         "scores": sections.scores(facts),
+        "strengths": strengths.table(facts, dict.fromkeys(facts.subjects, "")),
         "confidence": f"{facts.summary.get('confidence', 0.95):.0%}",
         "resamples": f"{facts.summary.get('resamples', 0):,}",
         "data": ledger.data(facts),
@@ -86,9 +87,11 @@ def front_matter(facts: Facts) -> dict[str, Any]:
 
 
 def sources(facts: Facts) -> list[str]:
-    """Where the rows came from, as the recipe writes it, without folders."""
-    found = facts.recipe["data"]["sources"]
-    return [plain_name(source["source"] if isinstance(source, dict) else str(source)) for source in found.values()]
+    """Where the rows came from, as the recipe writes it, without folders; general text taught nothing."""
+    data = facts.recipe["data"]
+    general = data.get("split", {}).get("general")
+    found = [source for name, source in data["sources"].items() if name != general]
+    return [plain_name(source["source"] if isinstance(source, dict) else str(source)) for source in found]
 
 
 def settings(facts: Facts, name: str) -> str:

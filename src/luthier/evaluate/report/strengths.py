@@ -93,8 +93,8 @@ def _cell(column: Column, name: str, colour: str) -> dict[str, Any] | None:
     }
 
 
-def _change(found: Mapping[str, Any] | None) -> str:
-    """The difference to the base with its interval, or nothing for the base itself."""
+def _change(found: Mapping[str, Any] | None) -> tuple[str, str] | None:
+    """The difference to the base and its interval; None for the base itself."""
     if found is None or found["low"] is None:
-        return ""
-    return f"{signed(found['difference'])} ({signed(found['low'])} to {signed(found['high'])})"
+        return None
+    return signed(found["difference"]), f"{signed(found['low'])} to {signed(found['high'])}"
