@@ -39,6 +39,8 @@ NO_SPACE = "mount -t tmpfs -o size={kilobytes}k none disk && exec {python} -m lu
         (["recipe.yaml", "evaluate.metrics=[]"], "evaluate.metrics is empty: name at least one"),
         (["recipe.yaml", "evaluate.select=bleu"], "write one of exact_match, perplexity"),
         (["recipe.yaml", "data.split.test=0"], "data.split.test = 0 leaves no rows to evaluate on: write a share"),
+        (["recipe.yaml", "evaluate.few_shot=3"], "few_shot = 3 does nothing without the baseline few-shot: write"),
+        (["recipe.yaml", "evaluate.lead=prompt"], "evaluate.against: [base, lead], or leave evaluate.lead out"),
         (["recipe.yaml", "plan.waive=[exact-leek]"], "plan.waive: no check is called 'exact-leek': did you mean"),
         (["recipe.yaml", "train.variants.base={}"], "this name stands for a baseline"),
         (["recipe.yaml", "epochs"], "'epochs' is not an override: write section.key=value"),
@@ -53,6 +55,16 @@ def test_a_recipe_that_cannot_be_meant(luthier, workplace, arguments, sentence):
     people = luthier("run", *arguments)
     assert people.code == 2 and people.out == ""
     assert sentence in people.err.replace("\n", " ") and "Traceback" not in people.err
+
+
+def test_a_runs_own_recipe_may_say_defaults_that_nobody_asked_for(luthier, workplace):
+    run = luthier("data", "recipe.yaml", "--json").document
+    own = workplace / run["out"] / "recipe.yaml"
+    written = own.read_text()
+    assert luthier("data", f"{run['out']}/recipe.yaml", "--out", "again").code == 0
+    for value, code in ((3, 0), (5, 2)):
+        own.write_text(written.replace("evaluate:\n", f"evaluate:\n  few_shot: {value}\n"))
+        assert luthier("data", run["run"]).code == code
 
 
 def test_broken_yaml_and_other_encodings(luthier, workplace):
@@ -90,6 +102,54 @@ def test_pickled_weights_are_refused(luthier, workplace, model_folder):
 def test_a_missing_data_file(luthier, workplace):
     said = luthier("run", "recipe.yaml", "data.sources=nowhere.jsonl")
     assert said.code == 2 and "nowhere.jsonl" in said.err
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["train.lerning_rate=1"],
+        ["train.method=lorra"],
+        ["data.split.test=0"],
+        ["data.sources=nowhere.jsonl"],
+        ["data.columns.prompt=nope"],
+        ["data.prompt='{nope}'"],
+        ["model.base=./nowhere"],
+    ],
+)
+@pytest.mark.parametrize("out", [[], ["--out", "new/place"]])
+def test_a_typo_leaves_nothing_behind(luthier, workplace, overrides, out):
+    there = set(workplace.rglob("*"))
+    assert luthier("run", "recipe.yaml", *overrides, *out).code == 2
+    left = {path.relative_to(workplace).as_posix() for path in set(workplace.rglob("*")) - there}
+    assert left <= {"runs", "runs/index.sqlite"}
+    assert luthier("runs", "--json").document == {"runs": []}
+    assert luthier("data", "recipe.yaml", *out).code == 0
+
+
+def test_what_was_there_before_stays(luthier, workplace):
+    """A folder of the user's, and a run that was begun: its rows may be mended and it goes on."""
+    (workplace / "mine").mkdir()
+    (workplace / "mine" / ".keep").write_text("mine")
+    missing = ["data.sources=nowhere.jsonl", "--out", "mine"]
+    assert luthier("data", "recipe.yaml", *missing).code == 2
+    assert [path.name for path in (workplace / "mine").iterdir()] == [".keep"]
+
+    done = luthier("data", "recipe.yaml", "--json").document
+    (workplace / "rows.jsonl").rename(workplace / "moved.jsonl")
+    assert luthier("resume", done["run"]).code == 2
+    assert (workplace / done["out"] / "1-data" / "manifest.json").is_file()
+    assert [entry["status"] for entry in luthier("runs", "--json").document["runs"]] == ["failed"]
+    (workplace / "moved.jsonl").rename(workplace / "rows.jsonl")
+    assert luthier("data", done["run"]).code == 0
+
+
+def test_rejected_rows_stay_to_be_looked_at(luthier, workplace):
+    with (workplace / "rows.jsonl").open("a") as file:
+        file.write("no row\n" * 9)
+    said = luthier("run", "recipe.yaml", "--out", "mine")
+    assert said.code == 2 and "all are in mine/1-data/rejected.jsonl" in said.err.replace("\n", " ")
+    assert len((workplace / "mine" / "1-data" / "rejected.jsonl").read_text().splitlines()) == 9
+    assert [entry["status"] for entry in luthier("runs", "--json").document["runs"]] == ["failed"]
 
 
 @pytest.mark.parametrize("kilobytes", [16, 192])

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 
 import pytest
+import typer.main
 
 from luthier import __version__
-from luthier.cli.app import app
+from luthier.cli.app import SECTIONS, app
 from luthier.recipe.schema import Recipe
 
 VERBS = [command.callback.__name__ for command in app.registered_commands]
@@ -37,6 +39,34 @@ def test_every_verb_explains_itself_and_takes_json(luthier):
         said = luthier(verb, "--help")
         assert said.code == 0 and "--json" in said.out, verb
     assert all(verb in luthier("--help").out for verb in VERBS)
+
+
+def test_every_verb_shows_an_example_that_can_be_typed(luthier):
+    for command in app.registered_commands:
+        verb = command.callback.__name__
+        (example,) = re.findall(r"^ *Example: luthier (.*)$", luthier(verb, "--help").out, re.M)
+        name, *arguments = example.split()
+        assert name == verb
+        typer.main.get_group(app).commands[verb].make_context(verb, arguments)  # raises where typer would refuse it
+
+
+def test_help_lists_each_verb_once_under_its_heading(luthier):
+    listed = re.findall(r"^  ([a-z]+) {2,}", luthier("--help").out, re.M)
+    assert listed == [verb.__name__ for verbs in SECTIONS.values() for verb, _, _ in verbs]
+    assert sorted(listed) == sorted(VERBS) and len(set(listed)) == len(listed)
+
+
+@pytest.mark.parametrize(
+    ("verb", "then"),
+    [
+        ("train", "as in `luthier train recipe.yaml train.epochs=1`; `luthier quickstart` runs a recipe"),
+        ("evaluate", "as in `luthier evaluate quickstart-3f2a`; `luthier runs` lists the runs"),
+        ("serve", "as in `luthier serve quickstart-3f2a --port 8000`; `luthier runs` lists them"),
+    ],
+)
+def test_without_its_argument_a_verb_says_what_to_type(luthier, verb, then):
+    said = luthier(verb)
+    assert said.code == 2 and then in said.err.replace("\n", " ")
 
 
 def test_version_and_schema(luthier):

@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 import luthier as package
-from luthier.core.errors import Refusal
+from luthier.core.errors import Refusal, UserError
+from luthier.core.files import read_json
+from luthier.pipeline.headline import span
 
 
 def test_the_document_of_a_run(luthier, done):
@@ -58,8 +60,11 @@ def test_runs_and_compare(luthier, done):
 
 def test_stages_one_by_one(luthier):
     early = luthier("evaluate", "recipe.yaml")
-    assert early.code == 2 and "1-data is not finished: `luthier resume" in early.err.replace("\n", " ")
+    assert early.code == 2 and "`luthier train RECIPE` trains its variants" in early.err.replace("\n", " ")
+    assert not Path("runs").exists()
     assert list(luthier("data", "recipe.yaml", "--json").document["stages"]) == ["data"]
+    early = luthier("evaluate", "recipe.yaml")
+    assert early.code == 2 and "2-model is not finished: `luthier resume" in early.err.replace("\n", " ")
     checked = luthier("check", "recipe.yaml", "--json").document
     assert checked["preflight"] and "plan" not in checked["stages"] and checked["plan"] == {}
     planned = luthier("plan", "recipe.yaml", "--json").document
@@ -67,6 +72,29 @@ def test_stages_one_by_one(luthier):
     trained = luthier("train", "recipe.yaml", "--json").document
     assert trained["status"] == "partial" and trained["stages"]["data"]["status"] == "skipped"
     assert luthier("evaluate", trained["run"], "--json").document["status"] == "done"
+
+
+def test_the_plan_tells_training_and_evaluation_apart(luthier, done):
+    said = luthier("plan", "recipe.yaml")
+    took = {name: found["actual"] for name, found in done["plan"].items()}
+    assert took["evaluation_seconds"] == done["stages"]["evaluate"]["seconds"]
+    shown = [" ".join(line.split()) for line in said.out.splitlines()]
+    for label, name in (("training", "seconds"), ("evaluation", "evaluation_seconds")):
+        predicted = span(done["plan"][name]["predicted"])
+        assert f"{label} {predicted}, was {span(took[name])}" in shown
+    total = read_json(Path(done["out"]) / "3-plan" / "estimate.json")["total"]["seconds"]
+    assert f"{span(total)} of training and evaluation ahead" in said.err
+
+
+def test_without_test_rows_the_advice_leads_on(luthier, workplace):
+    planned = luthier("plan", "recipe.yaml", "data.split.test=0", "--out", "untested")
+    assert "next luthier train untested" in " ".join(planned.out.split())
+    trained = luthier("train", "untested")
+    advice = " ".join(trained.out.split()).partition("next ")[2]
+    assert advice.startswith("luthier chat untested --model full; for scores, write data.split.test: 10%")
+    path = workplace / "untested" / "recipe.yaml"
+    path.write_text(path.read_text().replace("test: 0\n", "test: 10%\n"))
+    assert luthier("resume", "untested", "--json").document["best"] == "full"
 
 
 def test_a_refusal_says_no_with_what_it_found(luthier):
@@ -106,3 +134,14 @@ def test_the_python_api(luthier, workplace):
     assert package.open_run(run.id).metrics == run.metrics
     with pytest.raises(Refusal):
         package.open_run("recipe.yaml", "plan.budget.usd=1e-9").plan()
+
+
+def test_from_python_a_run_that_could_not_begin_begins_when_its_rows_are_there(luthier, workplace):
+    (workplace / "rows.jsonl").rename(workplace / "moved.jsonl")
+    run = package.open_run("recipe.yaml")
+    assert run.metrics == {} and run.best is None and not run.folder.exists()
+    with pytest.raises(UserError, match="there is no file rows"):
+        run.data()
+    assert not run.folder.exists()
+    (workplace / "moved.jsonl").rename(workplace / "rows.jsonl")
+    assert run.data().outcomes["data"].counts["kept"] == 40

@@ -71,10 +71,12 @@ def test_lead_is_scored_as_an_answer_and_has_no_loss(tmp_path: Path) -> None:
 
 
 def test_few_shot_examples_that_do_not_fit_are_counted(tmp_path: Path) -> None:
-    train = questions(8, 3, long=24)  # two of these alone fill the context of 64
+    # one example has 54 words, and 58 of the context's 64 are left of the answer's 6: room beside it for the prompts
+    # of 2, 2 and 4 words, not for that of 8
+    train = questions(8, 3, long=24)
     section, inputs, out = prepare(tmp_path, "llama", questions(4, 1), train, **ALL)
     run(section, inputs, out)
-    assert read_json(out / "summary.json")["notes"] == ["few-shot: 4 rows leave room for fewer than 2 examples."]
+    assert read_json(out / "summary.json")["notes"] == ["few-shot: 4 rows leave room for 0 to 1 of 2 examples."]
 
 
 def test_running_text_gives_likelihoods_and_no_answers(tmp_path: Path) -> None:

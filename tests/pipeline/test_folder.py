@@ -10,9 +10,9 @@ import textwrap
 
 import pytest
 
-from luthier.core.errors import UserError
+from luthier.core.errors import DiskError, Refusal, UserError
 from luthier.core.files import disk_errors
-from luthier.pipeline.folder import is_locked, locked, open_folder, run_id
+from luthier.pipeline.folder import in_folder, is_locked, locked, open_folder, run_id
 
 HOLD = """
     import sys, time
@@ -59,6 +59,41 @@ def test_a_folder_that_cannot_be_made_or_written(recipe, tmp_path):
         open_folder(recipe(), tmp_path / "file" / "run")
     with pytest.raises(UserError, match=r"may not be written \(Permission denied\)"), disk_errors(tmp_path):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(tmp_path))
+
+
+def test_a_folder_made_for_nothing_goes_and_what_anyone_put_into_it_stays(recipe, tmp_path):
+    place = tmp_path / "deep" / "run"
+    with pytest.raises(UserError, match="a typo"), in_folder(recipe(), place):
+        (place / "1-data").mkdir()
+        (place / "1-data" / "rejected.jsonl").touch()
+        raise UserError("a typo")
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(UserError), in_folder(recipe(), place):
+        (place / "1-data").mkdir()
+        (place / "1-data" / "rejected.jsonl").write_text("a row")
+        raise UserError("too many rows like this one")
+    assert (place / "1-data" / "rejected.jsonl").read_text() == "a row" and (place / "recipe.yaml").is_file()
+
+
+@pytest.mark.parametrize("error", [DiskError("full"), Refusal("no"), KeyboardInterrupt(), RuntimeError("a defect")])
+def test_a_folder_stays_where_its_run_may_go_on(recipe, tmp_path, error):
+    with pytest.raises(type(error)), in_folder(recipe(), tmp_path / "run"):
+        raise error
+    with pytest.raises(UserError), in_folder(recipe(), tmp_path / "run"):  # it is older than this call
+        raise UserError("a typo")
+    assert (tmp_path / "run" / "recipe.yaml").is_file()
+
+
+def test_a_folder_in_which_another_process_works_stays(recipe, tmp_path):
+    folder = tmp_path / "run"
+    with pytest.raises(UserError, match="a typo"), in_folder(recipe(), folder):
+        command = [sys.executable, "-c", textwrap.dedent(HOLD), str(folder)]
+        holder = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert holder.stdout.readline() == "held\n"
+        raise UserError("a typo")
+    holder.kill()
+    holder.communicate()
+    assert (folder / "recipe.yaml").is_file()
 
 
 def test_two_processes_do_not_share_a_folder_and_a_dead_one_lets_go(tmp_path):

@@ -7,6 +7,7 @@ import pytest
 from luthier.core.errors import UserError
 from luthier.recipe import yamltext
 from luthier.recipe.load import dump, identity, load, override, parse
+from luthier.recipe.schema import Evaluate
 
 SMALL = {"name": "small", "model": {"base": "builtin:t5"}, "data": {"sources": "rows.jsonl"}}
 
@@ -56,6 +57,13 @@ def test_the_resolved_recipe_reads_back_the_same(tmp_path):
     assert again == recipe and identity(again) == identity(recipe)
 
 
+def test_the_resolved_recipe_says_nothing_of_baselines_that_nobody_asked_for():
+    recipe = changed("evaluate.against=[few-shot]")
+    written = yamltext.read(dump(recipe), "resolved")["evaluate"]
+    assert written["few_shot"] == 3 and "lead" not in written
+    assert set(Evaluate.model_fields) - set(written) == {"lead"}
+
+
 def test_a_recipe_cannot_be_changed():
     with pytest.raises(ValueError):
         changed().seed = 8
@@ -79,7 +87,7 @@ def test_a_recipe_cannot_be_changed():
             "model=builtin:t5",
             "recipe: model = 'builtin:t5': write keys below it: base, revision, context, add_tokens",
         ),
-        ("data.split=", "recipe: data.split is empty: write keys below it: validation, test, by"),
+        ("data.split=", "recipe: data.split is empty: write keys below it: validation, test, general, by"),
         ("name=2026", "recipe: name = 2026: write text (in quotes)"),
         ("data.prompt={dialogue}", "recipe: data.prompt = {'dialogue': None}: write text (in quotes)"),
         ("train.learning_rate=1e400", "recipe: train.learning_rate = '1e400': input should be a finite number"),

@@ -98,6 +98,18 @@ def test_asked_twice_it_stops_at_once(furnished, tmp_path):
     assert checkpoint.steps(tmp_path / "checkpoints") == []
 
 
+def test_stopped_before_the_first_checkpoint_it_says_that_it_starts_anew(furnished, tmp_path, caplog):
+    folder = furnished()
+    wanted = toy.section(folder)
+    with pytest.raises(KeyboardInterrupt):
+        toy.train(folder, wanted, tmp_path / "cut", signalled(toy.job_of(folder, wanted), 3, signal.SIGINT, times=2))
+    assert "starts anew" not in caplog.text
+    toy.train(folder, wanted, tmp_path / "cut")
+    assert caplog.messages.count("cut starts anew: it was stopped and left no checkpoint to go on from") == 1
+    toy.train(folder, wanted, tmp_path / "cut")
+    assert caplog.text.count("starts anew") == 1
+
+
 def test_the_journal_goes_on_without_a_seam(furnished, tmp_path):
     """Steps after the checkpoint, and a line that a kill cut short, are there once and whole in the end."""
     folder = furnished()

@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Callable
+from itertools import chain
 from types import FrameType
+from typing import Any
 
 import typer
+import typer.core
 
 from luthier.cli import (
     chat,
@@ -32,35 +36,63 @@ from luthier.cli import (
 )
 from luthier.core.errors import USER
 
+Verb = tuple[Callable[..., None], str, str]  # its function, a few words, an example
+
+SECTIONS: dict[str, tuple[Verb, ...]] = {
+    "From rows to a tested model": (
+        (data.data, "stage 1: rows read, cleaned, split", "recipe.yaml"),
+        (check.check, "the preflight; trains nothing", "recipe.yaml model.base=builtin:t5"),
+        (plan.plan, "check, then memory, time and cost", "recipe.yaml plan.usd_per_hour=0.5"),
+        (train.train, "stages 1 to 4: train every variant", "recipe.yaml train.epochs=1"),
+        (evaluate.evaluate, "stage 5 on what is trained, the report", "quickstart-3f2a"),
+    ),
+    "From the model to its users": (
+        (export.export, "stage 6: exports, each proved equal", "quickstart-3f2a merged"),
+        (chat.chat, "talk to a trained model", "quickstart-3f2a --base"),
+        (generate.generate, "a file of prompts answered", "quickstart-3f2a prompts.txt --out answers.jsonl"),
+        (serve.serve, "runs behind OpenAI's API", "quickstart-3f2a --port 8000"),
+        (keys.keys, "who may use the server", "--new laptop"),
+        (monitor.monitor, "stage 7: the traffic of a served run", "quickstart-3f2a --days 1"),
+    ),
+    "Whole runs": (
+        (quickstart.quickstart, "a small summariser, in minutes", ""),
+        (run.run, "all stages of a recipe", "recipe.yaml train.epochs=1 --out runs/first"),
+        (resume.resume, "go on with a run where it stopped", "quickstart-3f2a"),
+        (runs.runs, "list the runs", ""),
+        (compare.compare, "scores of one run or several", "quickstart-3f2a"),
+        (verify.verify, "checksums and parity of a run, again", "quickstart-3f2a"),
+    ),
+    "Around them": (
+        (doctor.doctor, "look at this machine", ""),
+        (schema.schema, "what a recipe may say", "--keys"),
+    ),
+}
+MISSING = {  # what to do about an argument that is not there, by its name
+    "recipe": "`luthier quickstart` runs a recipe that is shipped",
+    "run": "`luthier runs` lists the runs",
+    "runs": "`luthier runs` lists them",
+}
+
+
+class _Sections(typer.core.TyperGroup):
+    """Help that lists the verbs under the headings of `SECTIONS`."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        for heading, verbs in SECTIONS.items():
+            with formatter.section(heading):
+                formatter.write_dl([(f"{verb.__name__:<10}", words) for verb, words, _ in verbs])
+
+
 app = typer.Typer(
     name="luthier",
+    cls=_Sections,
     help="Fine-tune a language model in seven stages, each proved on the way.",
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for verb, words in (
-    (data.data, "stage 1: rows read, cleaned, split"),
-    (check.check, "the preflight; trains nothing"),
-    (plan.plan, "check, then memory, time and cost"),
-    (train.train, "stages 1 to 4: train every variant"),
-    (evaluate.evaluate, "stage 5 on what is trained, the report"),
-    (export.export, "stage 6: exports, each proved equal"),
-    (chat.chat, "talk to a trained model"),
-    (generate.generate, "a file of prompts answered"),
-    (serve.serve, "runs behind OpenAI's API"),
-    (keys.keys, "who may use the server"),
-    (monitor.monitor, "stage 7: the traffic of a served run"),
-    (run.run, "all stages of a recipe"),
-    (resume.resume, "go on with a run where it stopped"),
-    (runs.runs, "list the runs"),
-    (compare.compare, "scores of one run or several"),
-    (verify.verify, "checksums and parity of a run, again"),
-    (doctor.doctor, "look at this machine"),
-    (schema.schema, "what a recipe may say"),
-    (quickstart.quickstart, "a small summariser, in minutes"),
-):
-    app.command(short_help=words)(verb)
+for verb, words, example in chain.from_iterable(SECTIONS.values()):
+    app.command(short_help=words, epilog=f"Example: luthier {verb.__name__} {example}".rstrip())(verb)
 
 # the parent of typer's own argument errors, which typer does not export under its name
 UsageError: type[Exception] = typer.BadParameter.__bases__[0]
@@ -110,7 +142,11 @@ def _usage(error: Exception, as_json: bool) -> int:
     try:
         context: typer.Context | None = getattr(error, "ctx", None)
         help_of = context.command_path if context else "luthier"
-        fail(f"{error.format_message().rstrip('.')}: see `{help_of} --help`", USER, as_json, {})  # type: ignore[attr-defined]
+        said = error.format_message().rstrip(".")  # type: ignore[attr-defined]
+        if context is not None and said.startswith("Missing") and (epilog := context.command.epilog):
+            then = MISSING.get(getattr(getattr(error, "param", None), "name", None) or "")
+            said += f", as in `{epilog.removeprefix('Example: ')}`" + (f"; {then}" if then else "")
+        fail(f"{said}: see `{help_of} --help`", USER, as_json, {})
     except typer.Exit as leave:
         return leave.exit_code
 

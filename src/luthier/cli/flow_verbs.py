@@ -28,6 +28,8 @@ def flow(
 
         opened = open_run(source, *(overrides or []), out=out)
         work.folder = opened.folder
+        if opened.recipe.data.split.test == 0:  # there is nothing to evaluate on
+            work.verb = "train"
         return call(opened).document
 
     def page(document: dict[str, Any]) -> None:

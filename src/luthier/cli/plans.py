@@ -23,16 +23,23 @@ def show_checks(document: dict[str, Any]) -> None:
 
 
 def show_plan(document: dict[str, Any]) -> None:
-    """The checks, and what training will take."""
+    """The checks, and what training and evaluation will take, each beside what it took."""
+    from luthier.cli.scores import advice
     from luthier.pipeline.headline import size, span
 
     show_checks(document)
     page = console()
     page.print()
-    words = {"memory_bytes": size, "seconds": span, "usd": lambda usd: f"{usd:.4f} USD"}
-    for name, title in (("memory_bytes", "memory"), ("seconds", "training"), ("usd", "its cost")):
+    rows = {
+        "memory_bytes": ("memory", size),
+        "seconds": ("training", span),
+        "usd": ("its cost", lambda usd: f"{usd:.4f} USD"),
+        "evaluation_seconds": ("evaluation", span),
+    }
+    for name, (title, words) in rows.items():
         if name in document["plan"]:
             found = document["plan"][name]
-            after = f", was {words[name](found['actual'])}" if found["actual"] is not None else ""
-            page.print(f"  {title:<9} {words[name](found['predicted'])}{after}")
-    page.print(f"  next      luthier resume {escape(document['out'])}")
+            after = f", was {words(found['actual'])}" if found["actual"] is not None else ""
+            page.print(f"  {title:<10} {words(found['predicted'])}{after}")
+    if "report" not in document["artefacts"]:
+        page.print(f"  {'next':<10} {escape(advice(document))}", soft_wrap=True)

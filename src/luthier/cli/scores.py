@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -10,6 +11,12 @@ from rich.measure import Measurement
 from rich.table import Table
 
 WIDTH = 110  # where stdout is no terminal
+USES = {
+    "chat {}": "talk to its best variant (--base: beside the base)",
+    "serve {}": "every variant behind OpenAI's API",
+    "export {} merged": "folders for transformers, vLLM and others",
+    "compare {}": "its variants side by side",
+}
 
 
 def console() -> Console:
@@ -34,7 +41,22 @@ def show_run(document: dict[str, Any]) -> None:
         if name in document["artefacts"]:
             page.print(f"  {name:<7} {escape(document['artefacts'][name])}", soft_wrap=True)
     page.print(f"  {'run':<7} {escape(document['out'])}", soft_wrap=True)
-    page.print(f"  {'next':<7} {escape(advice(document))}", soft_wrap=True)
+    if "report" in document["artefacts"]:
+        for line in uses(document["out"]):
+            page.print(line, soft_wrap=True)
+    else:
+        page.print(f"  {'next':<7} {escape(advice(document))}", soft_wrap=True)
+
+
+def uses(out: str) -> list[str]:
+    """What can be done with a run that is evaluated: the commands, each with what it gives, as lines of a page."""
+    commands = {f"luthier {verb.format(out)}": words for verb, words in USES.items()}
+    width = max(map(len, commands))
+    marks = ["next", *[""] * (len(commands) - 1)]
+    return [
+        f"  {mark:<7} {escape(command.ljust(width))}  [dim]{words}[/]"
+        for mark, (command, words) in zip(marks, commands.items(), strict=True)
+    ]
 
 
 def fitting(document: dict[str, Any], page: Console) -> Table:
@@ -124,10 +146,17 @@ def _colour(found: dict[str, Any]) -> str:
 
 
 def advice(document: dict[str, Any]) -> str:
-    """What to do next."""
+    """What to do next with a run that is not evaluated yet."""
+    from luthier.recipe.load import load
+
     out = document["out"]
-    if "report" in document["artefacts"]:
-        return f"open the report; `luthier compare {out}` sets its variants side by side"
-    if "train" in document["stages"]:
-        return f"luthier resume {out}"
-    return f"luthier resume {out}   # trains, evaluates and writes the report"
+    trained = document["stages"].get("train", {}).get("variants", {})
+    recipe = load(Path(out) / "recipe.yaml")
+    if recipe.data.split.test == 0:
+        if not set(recipe.train.names) <= set(trained):
+            return f"luthier train {out}"
+        return (
+            f"luthier chat {out} --model {recipe.train.names[0]}; for scores, write data.split.test: 10% instead of "
+            f"0 into {out}/recipe.yaml and `luthier resume {out}`, which trains again on the rows that are left"
+        )
+    return f"luthier resume {out}" + ("" if trained else "   # trains, evaluates and writes the report")

@@ -28,6 +28,7 @@ class Work:
     """
 
     folder: Path | None = None
+    verb: str = "resume"  # what goes on with the run, should it be interrupted
     found: dict[str, Any] | None = None
 
 
@@ -64,7 +65,7 @@ def expected(error: BaseException, work: Work) -> tuple[int, str]:
         return USER, str(error)
     if isinstance(error, Refusal):
         return REFUSED, str(error)
-    then = f"; `luthier resume {work.folder}` goes on from there" if work.folder else ""
+    then = f"; `luthier {work.verb} {work.folder}` goes on from there" if work.folder else ""
     return INTERRUPTED, f"{str(error) or 'stopped'}{then}"
 
 

@@ -19,6 +19,10 @@ class UserError(ValueError):
     """Input that the user can mend: exit code 2."""
 
 
+class DiskError(UserError):
+    """The disk is full or may not be written: what was begun is worth going on with."""
+
+
 class Refusal(ValueError):
     """The answer is no, for a reason that the message gives: exit code 1."""
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from luthier.core.errors import UserError
+from luthier.core.errors import DiskError
 
 
 def sha256(path: Path) -> str:
@@ -57,12 +57,12 @@ def disk_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(
+            raise DiskError(
                 f"no space left on the disk of {path}: free some and run `luthier resume`, or choose another "
                 "folder with --out; what was finished is kept"
             ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise UserError(
+            raise DiskError(
                 f"{error.filename or path} may not be written ({error.strerror}): give yourself permission "
                 "(chmod u+w), or choose another folder with --out"
             ) from error

@@ -93,7 +93,8 @@ def subjects_of(task: Task, run: Path) -> Iterator[tuple[Measured, float, list[s
         if name == "few-shot":
             subject, fewer = subjects.measure_few_shot(task, run)
             if fewer:
-                notes.append(f"few-shot: {fewer:,} rows leave room for fewer than {evaluate.few_shot} examples.")
+                room = " to ".join(str(count) for count in sorted({min(fewer), max(fewer)}))
+                notes.append(f"few-shot: {len(fewer):,} rows leave room for {room} of {evaluate.few_shot} examples.")
         else:
             subject = subjects.measure(task, None, run) if name == "base" else subjects.measure_lead(task)
         yield subject, watch.seconds, notes

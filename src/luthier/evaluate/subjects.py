@@ -86,8 +86,8 @@ def measure(task: Task, variant: str | None, run: Path) -> Measured:
     return replace(_measured(name, answers, loss, _sizes(base, examples)), general=general)
 
 
-def measure_few_shot(task: Task, run: Path) -> tuple[Measured, int]:
-    """The base shown examples from the training rows, and in how many rows not all of them fitted."""
+def measure_few_shot(task: Task, run: Path) -> tuple[Measured, list[int]]:
+    """The base shown examples from the training rows, and how many fitted into each row where not all did."""
     base, trainable, template = load(task, None, run)
     records, fewer = _with_examples(task, base, template)
     answers = _answers(task, base, trainable, template, records, "few-shot")
@@ -100,11 +100,11 @@ def measure_few_shot(task: Task, run: Path) -> tuple[Measured, int]:
     return _measured("few-shot", answers, loss, _sizes(base, rendered)), fewer
 
 
-def _with_examples(task: Task, base: Base, template: Template) -> tuple[list[Record], int]:
+def _with_examples(task: Task, base: Base, template: Template) -> tuple[list[Record], list[int]]:
     section = task.section
     examples = baselines.choose_examples(task.train, section.evaluate.few_shot, section.seed)
     chat = template.describe()["kind"] == "chat"
-    records, fewer = [], 0
+    records, fewer = [], []
     for row, record in enumerate(task.records):
         answer = int((task.shard[row].labels != IGNORED).sum())
         room = 0 if base.encoder_decoder else max(answer, section.evaluate.max_new_tokens)
@@ -112,7 +112,7 @@ def _with_examples(task: Task, base: Base, template: Template) -> tuple[list[Rec
             record, examples, chat, lambda r: len(template.prompt_ids(r)), base.context - room
         )
         records.append(shown)
-        fewer += count < len(examples)
+        fewer += [count] if count < len(examples) else []
     return records, fewer
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from luthier.core.errors import UserError
 from luthier.pipeline import index, summary
 from luthier.pipeline.flow import check_flow, run_flow
-from luthier.pipeline.folder import RECIPE, REPORT, open_folder, run_id, settle
+from luthier.pipeline.folder import RECIPE, REPORT, choose_folder, in_folder, run_id, settle
 from luthier.pipeline.validate import validate
 from luthier.pipeline.work import Outcome
 from luthier.recipe.load import load, with_exports
@@ -33,7 +35,8 @@ class Run:
 
     def check(self) -> Run:
         """Stages 1 and 2 and the preflight, which trains and measures nothing; raises `Refusal` when it says no."""
-        self.outcomes = check_flow(self.recipe, self.folder)
+        with self._at_work():
+            self.outcomes = check_flow(self.recipe, self.folder)
         return self
 
     def plan(self) -> Run:
@@ -60,7 +63,7 @@ class Run:
                 "the recipe lists no exports: name some (`luthier export RUN merged`), or write "
                 "`deploy: {exports: [adapter, merged]}` into it"
             )
-        validate(self.recipe)
+        validate(self.recipe, resolved=True)
         settle(self.recipe, self.folder)
         return self._flow(only="deploy")
 
@@ -77,14 +80,31 @@ class Run:
         """Every stage, and the report; UserError, before any of it, where there is nothing to evaluate on."""
         if self.recipe.data.split.test == 0:
             raise UserError(
-                "data.split.test = 0 leaves no rows to evaluate on: write a share such as 10%, or stop after the "
-                "training with `luthier train`"
+                "data.split.test = 0 leaves no rows to evaluate on: write a share such as 10% into the recipe, or "
+                "stop after the training with `luthier train`"
             )
         return self._flow()
 
     def _flow(self, upto: str | None = None, only: str | None = None) -> Run:
-        self.outcomes = run_flow(self.recipe, self.folder, upto, only)
+        if only and not (self.folder / RECIPE).is_file():
+            raise UserError(
+                f"this recipe has not been run ({self.folder} is not there): `luthier train RECIPE` trains its "
+                "variants, `luthier run RECIPE` evaluates them too"
+            )
+        with self._at_work():
+            self.outcomes = run_flow(self.recipe, self.folder, upto, only)
         return self
+
+    @contextmanager
+    def _at_work(self) -> Iterator[None]:
+        """The run's folder is there; when what is asked cannot begin, neither it nor its line in the index stays."""
+        try:
+            with in_folder(self.recipe, self.folder):
+                yield
+        except UserError:
+            if not (self.folder / RECIPE).is_file():
+                index.forget(self.folder)
+            raise
 
     @property
     def id(self) -> str:
@@ -94,7 +114,7 @@ class Run:
     @property
     def document(self) -> dict[str, Any]:
         """All that is known about the run: what `luthier run --json` prints."""
-        return summary.document(self.folder, self.outcomes)
+        return summary.document(self.folder, self.outcomes, self.recipe)
 
     @property
     def metrics(self) -> dict[str, dict[str, dict[str, float]]]:
@@ -124,7 +144,7 @@ def open_run(source: str | Path | Recipe, *overrides: str, out: str | Path | Non
     else:
         recipe = load(Path(source), overrides)
     validate(recipe)
-    folder = open_folder(recipe, Path(out) if out else None)
+    folder = choose_folder(recipe, Path(out) if out else None)
     return Run(settle(recipe, folder), folder)
 
 
@@ -142,7 +162,7 @@ def _earlier(reference: str, overrides: tuple[str, ...], out: str | Path | None)
             "or the folder"
         )
     recipe = load(folder / RECIPE)
-    validate(recipe)
+    validate(recipe, resolved=True)
     return Run(recipe, folder)
 
 

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from types import TracebackType
 
-from luthier.core.errors import Interrupted, Refusal, UserError
+from luthier.core.errors import DiskError, Interrupted, Refusal, UserError
 
 FULL_BYTES = 16 * 1024  # what is written fills the disk to the last pages before it fails
 
@@ -28,7 +28,7 @@ class DiskWatch:
         if not isinstance(error, Exception) or isinstance(error, UserError | Refusal | Interrupted):
             return
         if os.strerror(errno.ENOSPC) in str(error) or shutil.disk_usage(self.folder).free < FULL_BYTES:
-            raise UserError(
+            raise DiskError(
                 f"no space left on the disk of {self.folder}: free some and run `luthier resume {self.folder}`, or "
                 "choose another folder with --out; what was finished is kept"
             ) from error

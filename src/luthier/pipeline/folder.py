@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from luthier.core.errors import UserError
+from luthier.core.errors import DiskError, UserError
 from luthier.core.files import disk_errors
 from luthier.recipe.load import identity, load, save
 from luthier.recipe.schema import Recipe
@@ -28,8 +29,8 @@ def run_id(recipe: Recipe) -> str:
     return f"{recipe.name}-{identity(recipe)[:4]}"
 
 
-def open_folder(recipe: Recipe, out: Path | None = None) -> Path:
-    """The folder of this recipe's run, made if need be; one that holds anything else is refused, not overwritten."""
+def choose_folder(recipe: Recipe, out: Path | None = None) -> Path:
+    """The folder of this recipe's run, there or not; one that holds anything else is refused."""
     folder = out or workspace() / run_id(recipe)
     if folder.is_file():
         raise UserError(f"{folder} is a file: give --out the path of a folder")
@@ -40,9 +41,16 @@ def open_folder(recipe: Recipe, out: Path | None = None) -> Path:
                 f"{folder / RECIPE} and call `luthier resume {folder}`, which makes again only what "
                 "depends on the change"
             )
-        return folder
-    if folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
+    elif folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
         raise UserError(f"{folder} holds other files and no run: give --out a folder that is new or empty")
+    return folder
+
+
+def open_folder(recipe: Recipe, out: Path | None = None) -> Path:
+    """The folder of this recipe's run, made if need be."""
+    folder = choose_folder(recipe, out)
+    if (folder / RECIPE).is_file():
+        return folder
     with disk_errors(folder):
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -52,8 +60,45 @@ def open_folder(recipe: Recipe, out: Path | None = None) -> Path:
     return folder
 
 
+@contextmanager
+def in_folder(recipe: Recipe, folder: Path) -> Iterator[None]:
+    """The run's folder is there for the block; made for it, it goes again with a UserError before any work."""
+    if (folder / RECIPE).is_file():
+        yield
+        return
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    open_folder(recipe, folder)
+    try:
+        yield
+    except DiskError:
+        raise
+    except UserError:
+        _take_away(folder, new)
+        raise
+
+
+def _take_away(folder: Path, new: Sequence[Path]) -> None:
+    """Delete a run's folder that holds nothing but its opening, and of its parents the `new` ones, if now empty.
+
+    A file of a stage that says anything keeps all of it, and so does another process that began to work there.
+    """
+    with suppress(UserError), locked(folder):
+        stages = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
+        if any(path.stat().st_size for stage in stages for path in stage.rglob("*") if path.is_file()):
+            return
+        for stage in stages:
+            shutil.rmtree(stage)
+        for name in (RECIPE, EVENTS, LOCK):
+            (folder / name).unlink(missing_ok=True)
+    for path in new:
+        with suppress(OSError):  # it holds something else
+            path.rmdir()
+
+
 def settle(recipe: Recipe, folder: Path) -> Recipe:
     """The recipe of the folder's run, written down: as given, and where that lists no exports, with the folder's."""
+    if not (folder / RECIPE).is_file():
+        return recipe
     before = load(folder / RECIPE)
     if not recipe.deploy.exports:
         recipe = recipe.model_copy(update={"deploy": before.deploy})

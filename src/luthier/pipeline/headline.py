@@ -34,7 +34,8 @@ def _plan(work: Work, manifest: Manifest) -> str:
     passed = sum(entry["status"] == "ok" for entry in checks)
     estimate = read_json(work.folder / "estimate.json")
     words = f"{passed} of {len(checks)} checks passed"
-    return f"{words}, {span(estimate['total']['seconds'])} and {size(estimate['memory_bytes'])} ahead"
+    total = f"{span(estimate['total']['seconds'])} of training and evaluation"
+    return f"{words}, {total} ahead in {size(estimate['memory_bytes'])}"
 
 
 def _train(work: Work, manifest: Manifest) -> str:

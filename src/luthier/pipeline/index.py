@@ -108,6 +108,15 @@ def _store(entry: Entry) -> None:
         warn("index", f"the index of runs in {workspace()} could not be written: {error}")
 
 
+def forget(folder: Path) -> None:
+    """Take the run of a folder that is not there any more out of the index."""
+    try:
+        with _database() as database:
+            database.execute("delete from runs where folder = ?", (str(folder.resolve()),))
+    except (sqlite3.Error, OSError):  # it could not be written either
+        pass
+
+
 def entries() -> list[Entry]:
     """All runs, the newest first, with what has become of them since."""
     if not (workspace() / NAME).is_file():

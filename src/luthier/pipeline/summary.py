@@ -17,9 +17,14 @@ from luthier.recipe.schema import Recipe
 DEPLOYED = "6-deploy"
 
 
-def document(folder: Path, outcomes: Mapping[str, Outcome] | None = None) -> dict[str, Any]:
-    """Everything known about the run; `outcomes` tell what the command at hand made and what it skipped."""
-    recipe = load(folder / RECIPE)
+def document(
+    folder: Path, outcomes: Mapping[str, Outcome] | None = None, recipe: Recipe | None = None
+) -> dict[str, Any]:
+    """Everything known about the run, of the folder's recipe unless it is given.
+
+    `outcomes` tell what the command at hand made and what it skipped.
+    """
+    recipe = recipe or load(folder / RECIPE)
     evaluated = folder / "5-evaluate"
     chosen = best(folder)
     return {
@@ -74,15 +79,18 @@ def best(folder: Path) -> dict[str, Any]:
 
 
 def plan_and_actual(folder: Path, recipe: Recipe) -> dict[str, Any]:
-    """What the plan predicted beside what happened: peak memory, seconds and money of training."""
+    """What the plan predicted beside what happened: training's peak memory, seconds and money, evaluation's time."""
     estimate = _json(folder / "3-plan" / "estimate.json", {})
     results = [_json(folder / "4-train" / name / "result.json", {}) for name in recipe.train.names]
     finished = all(results)
     memory = max(result["peak_memory_bytes"] for result in results) if finished else None
     seconds = round(sum(result["seconds"] for result in results), 3) if finished else None
     usd = round(seconds / 3600 * recipe.plan.usd_per_hour, 6) if seconds is not None else None
-    actual = {"memory_bytes": memory, "seconds": seconds, "usd": usd}
-    return {name: {"predicted": estimate[name], "actual": actual[name]} for name in actual if name in estimate}
+    evaluated = read_manifest(folder / "5-evaluate")
+    testing = evaluated.seconds if evaluated else None
+    actual = {"memory_bytes": memory, "seconds": seconds, "usd": usd, "evaluation_seconds": testing}
+    predicted = {**estimate, "evaluation_seconds": estimate["evaluation"]["seconds"]} if estimate else {}
+    return {name: {"predicted": predicted[name], "actual": actual[name]} for name in actual if name in predicted}
 
 
 def artefacts(folder: Path, recipe: Recipe) -> dict[str, str]:

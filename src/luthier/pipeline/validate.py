@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from luthier.core.errors import UserError, did_you_mean
 from luthier.core.tables import Table
 from luthier.recipe.explain import sentences
-from luthier.recipe.schema import Recipe, Training
+from luthier.recipe.schema import Evaluate, Recipe, Training
 from luthier.recipe.values import Named
 
 BASELINES = ("base", "few-shot", "lead")
@@ -19,10 +19,14 @@ ON_VALIDATION = ("select", "patience", "validate_every")  # what does nothing wi
 FOLDER_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}")
 
 
-def validate(recipe: Recipe) -> None:
-    """Refuse, before anything runs, a recipe that names what is not there; every problem with its dotted key."""
+def validate(recipe: Recipe, resolved: bool = False) -> None:
+    """Refuse, before anything runs, a recipe that names what is not there; every problem with its dotted key.
+
+    In a `resolved` recipe, a run's own, a default may be written that nobody asked for.
+    """
     parts = (_variants, _evaluation, _slices, _waived, _exports)
     problems = dict.fromkeys(problem for part in parts for problem in part(recipe))
+    problems |= dict.fromkeys(_baselines(recipe.evaluate, resolved))
     if problems:
         raise UserError("\n".join(problems))
 
@@ -94,6 +98,19 @@ def _evaluation(recipe: Recipe) -> Iterator[str]:
         yield "evaluate.metrics is empty: name at least one, such as [rougeL, perplexity]"
     elif select not in metrics:
         yield f"evaluate.select = '{select}' is not among evaluate.metrics: write one of {', '.join(metrics)}"
+
+
+def _baselines(evaluate: Evaluate, resolved: bool) -> Iterator[str]:
+    """What is written about a baseline that is not measured."""
+    for key, baseline in evaluate.idle.items():
+        value = getattr(evaluate, key)
+        default = value == Evaluate.model_fields[key].default
+        if key in evaluate.model_fields_set and not (default and resolved):
+            against = ", ".join((*evaluate.against, baseline))
+            yield (
+                f"evaluate.{key} = {value!r} does nothing without the baseline {baseline}: write "
+                f"evaluate.against: [{against}], or leave evaluate.{key} out"
+            )
 
 
 def _slices(recipe: Recipe) -> Iterator[str]:

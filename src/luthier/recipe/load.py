@@ -89,8 +89,8 @@ def with_exports(recipe: Recipe, exports: Sequence[str]) -> Recipe:
 
 
 def dump(recipe: Recipe) -> str:
-    """The resolved recipe as YAML, every default written out."""
-    return yamltext.write(recipe.model_dump(mode="json"))
+    """The resolved recipe as YAML, every default written out but those that would say what nobody asks."""
+    return yamltext.write(recipe.model_dump(mode="json", exclude={"evaluate": set(recipe.evaluate.idle)}))
 
 
 def save(recipe: Recipe, path: Path) -> None:

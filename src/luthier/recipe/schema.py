@@ -212,6 +212,12 @@ class Evaluate(_Documented):
     confidence: Share = 0.95
     """Coverage of every interval."""
 
+    @property
+    def idle(self) -> dict[str, str]:
+        """The keys that say something about a baseline which is not in `against`, each with that baseline."""
+        about = {"few_shot": "few-shot", "lead": "lead"}
+        return {key: baseline for key, baseline in about.items() if baseline not in self.against}
+
 
 class Deploy(_Documented):
     """Stage 6."""

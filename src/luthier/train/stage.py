@@ -11,7 +11,7 @@ import torch
 
 from luthier.core.artefacts import Artefacts
 from luthier.core.errors import UserError
-from luthier.core.events import emit
+from luthier.core.events import emit, warn
 from luthier.core.files import new_folder, read_json, write_json
 from luthier.core.records import from_json
 from luthier.core.shards import Shard
@@ -50,11 +50,14 @@ def run(section: TrainSection, inputs: Artefacts, out: Path, evaluate: Evaluate)
 def train_from_checkpoint(section: TrainSection, inputs: Artefacts, out: Path, job: Job, evaluate: Evaluate) -> State:
     """Resume or begin, and train to the end."""
     checkpoints = out / "checkpoints"
+    begun = checkpoints.is_dir()
     checkpoints.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(section.seed)
     state = checkpoint.resume(checkpoints, job) or State(micro_tokens=job.settings.micro_tokens)
     if state.step:
         emit("train.resumed", f"{out.name} goes on from step {state.step} of {len(job.steps)}", step=state.step)
+    elif begun:
+        warn("train.anew", f"{out.name} starts anew: it was stopped and left no checkpoint to go on from")
     with stop_request() as stop:
         around = Surroundings(
             checkpoints=checkpoints,

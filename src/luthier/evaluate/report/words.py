@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 MEANING = {
-    "rouge1": "how many words an answer shares with the human one, from 0 to 1",
-    "rouge2": "how many pairs of neighbouring words an answer shares with the human one, from 0 to 1",
-    "rougeL": "how much of the human answer's wording it gives in the same order, from 0 to 1",
-    "bleu": "how many runs of up to four words an answer shares with the human one, from 0 to 100",
-    "exact_match": "the share of answers that are the human one word for word",
-    "perplexity": "how many words the model wavers between at each step of the human answer",
-    "loss": "how surprised the model is by the human answer, in nats per token",
+    "rouge1": "how many words an answer shares with the expected one, from 0 to 1",
+    "rouge2": "how many pairs of neighbouring words an answer shares with the expected one, from 0 to 1",
+    "rougeL": "how much of the expected answer's wording it gives in the same order, from 0 to 1",
+    "bleu": "how many runs of up to four words an answer shares with the expected one, from 0 to 100",
+    "exact_match": "the share of answers that are the expected one word for word",
+    "perplexity": "how many words the model wavers between at each step of the expected answer",
+    "loss": "how surprised the model is by the expected answer, in nats per token",
     "bits_per_byte": "how many bits the model needs for each byte of the text",
 }
 """What each metric tells, in words."""
