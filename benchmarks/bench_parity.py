@@ -1,6 +1,6 @@
-"""Every export of finished runs against what was trained: `python -m benchmarks.bench_parity RUN [RUN ...]`.
+"""Every export of finished runs against what was trained: `python -m benchmarks.bench_parity [RUN ...]`.
 
-Each variant is exported as adapter, merged in fp32 and merged in bf16, where it can be; every export is reloaded in a
+RUN is by default the newest finished run of each recipe. Each variant is exported as adapter, merged in fp32 and merged in bf16, where it can be; every export is reloaded in a
 fresh process and compared on the run's own test rows. The exports stay in the run folders.
 """
 
@@ -13,6 +13,7 @@ from typing import Any
 import luthier
 from benchmarks.record import write
 from luthier.deploy.offers import lacking
+from luthier.pipeline.index import entries
 
 ASKED = ("adapter", "merged", "{name: merged, precision: bf16}")
 KEPT = ("rows", "positions", "largest_logit_difference", "logit_scale", "kl", "greedy_agreement", "answers", "bounds")
@@ -20,9 +21,8 @@ KEPT = ("rows", "positions", "largest_logit_difference", "logit_scale", "kl", "g
 
 def main() -> None:
     """Export each run in every way that one of its variants allows, and write down how near each export lies."""
-    if len(sys.argv) < 2:
-        sys.exit(__doc__)
-    runs = {Path(name).name: parity(name) for name in sys.argv[1:]}
+    newest = {entry.name: entry.folder for entry in reversed(entries()) if entry.status == "done"}
+    runs = {Path(name).name: parity(name) for name in sys.argv[1:] or newest.values()}
     write("parity", "exports against trained models", {"runs": runs})
 
 

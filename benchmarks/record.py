@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import resource
@@ -34,6 +35,19 @@ def write(name: str, what: str, figures: dict[str, Any]) -> None:
     body = {"what": what, "day": time.strftime("%Y-%m-%d"), "machine": machine(), "versions": versions(), **figures}
     write_json(RESULTS / f"{name}.json", body)
     print(RESULTS / f"{name}.json")
+
+
+def whole_run(arguments: list[str]) -> dict[str, Any]:
+    """What a run, as a process of its own, says of itself, and what the system saw."""
+    printed, seconds, peak = measured([sys.executable, "-m", "luthier", *arguments, "--json"])
+    document = json.loads(printed)
+    return {
+        "wall_seconds": round(seconds, 1),
+        "peak_rss_bytes": peak,
+        "stage_seconds": {name: stage["seconds"] for name, stage in document["stages"].items()},
+        **{name: document[name] for name in ("plan", "metrics", "comparisons", "best") if document[name]},
+        **{name: document[name] for name in ("by_source", "forgetting") if document[name]},
+    }
 
 
 def measured(command: list[str]) -> tuple[str, float, int]:
