@@ -1,7 +1,8 @@
 """Every export of finished runs against what was trained: `python -m benchmarks.bench_parity [RUN ...]`.
 
-RUN is by default the newest finished run of each recipe. Each variant is exported as adapter, merged in fp32 and merged in bf16, where it can be; every export is reloaded in a
-fresh process and compared on the run's own test rows. The exports stay in the run folders.
+RUN is by default the newest finished run of each recipe. Each variant is exported as adapter, merged in fp32 and
+merged in bf16, where it can be; every export is reloaded in a fresh process and compared on the run's own test rows.
+The exports stay in the run folders.
 """
 
 from __future__ import annotations
