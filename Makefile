@@ -8,7 +8,7 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 # Waiting threads sleep instead of spinning, and nothing asks the model hub.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: env demo test test-all lint bench
+.PHONY: env demo test test-all test-clients lint bench
 
 env: $(STAMP)
 
@@ -22,7 +22,8 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 demo: env
-	$(BIN)/luthier quickstart
+	@$(BIN)/luthier quickstart
+	@echo "  first   . $(BIN)/activate"
 
 # Two test processes of one thread each: small models gain nothing from a second thread.
 PYTEST := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
@@ -32,6 +33,16 @@ test: env
 
 test-all: env
 	$(PYTEST) -m ""
+
+# OpenAI's client in its three majors, and schemathesis: each in a folder of its own, beside the environment.
+CLIENTS ?= $(VENV)/clients
+INSTALL := $(BIN)/python -m pip install --quiet --target
+
+test-clients: env
+	for major in 1 2 3; do test -d $(CLIENTS)/$$major/openai || \
+	    $(INSTALL) $(CLIENTS)/$$major "openai>=$$major,<$$((major + 1))" || exit 1; done
+	test -d $(CLIENTS)/schemathesis/schemathesis || $(INSTALL) $(CLIENTS)/schemathesis "schemathesis>=4,<5"
+	LUTHIER_CLIENTS=$(CLIENTS) $(PYTEST) -n 0 -m "" tests/gateway/test_clients.py tests/gateway/test_schemathesis.py
 
 lint: env
 	$(BIN)/ruff check .

@@ -1,6 +1,6 @@
 """OpenAI's own client, majors 1, 2 and 3, used as it comes, each in a process of its own.
 
-A major is found in `LUTHIER_CLIENTS/<major>` (`pip install --target .../1 "openai<2"`), or installed beside Luthier.
+A major is found in `LUTHIER_CLIENTS/<major>`, where `make test-clients` puts it, or installed beside Luthier.
 """
 
 from __future__ import annotations
@@ -38,9 +38,7 @@ def path_of(major: int) -> str:
     except importlib.metadata.PackageNotFoundError:
         installed = "none"
     if installed.split(".")[0] != str(major):
-        pytest.skip(
-            f'no openai {major}.x: pip install --target DIR/{major} "openai<{major + 1}", LUTHIER_CLIENTS=DIR'
-        )
+        pytest.skip(f"no openai {major}.x: `make test-clients` installs and runs all three majors")
     return ""
 
 

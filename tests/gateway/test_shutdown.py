@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -133,6 +134,25 @@ def test_after_the_grace_what_still_runs_is_cancelled(slow):
     assert not house.thread.is_alive() and time.monotonic() - start < 8
     assert stream.finish is None and stream.error["code"] == "shutting_down" and stream.text
     assert house.service.gate.idle
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_request_that_the_engine_closes_before_is_told_to_come_again(slow, stream):
+    """The gate lets it in, and the engine closes while it waits, or just before it comes."""
+    house, running = slow(running=1)
+    body = {"model": house.models[0], "prompt": "x", "max_tokens": 1, "stream": stream}
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(house.client.post, "/v1/completions", json=body)
+        while not house.service.engine.waiting:
+            time.sleep(0.01)
+        house.service.engine.close(finish=False)
+        replies = [waiting.result(20), house.client.post("/v1/completions", json=body)]
+    assert not house.service.gate.closed
+    for reply in replies:
+        assert (reply.status_code, reply.json()["error"]["code"]) == (503, "shutting_down")
+        assert reply.json()["error"]["type"] == "server_error" and int(reply.headers["retry-after"]) > 0
+    running.join(20)
+    assert running.error["code"] == "shutting_down" and house.service.gate.idle
 
 
 def test_a_second_signal_ends_it_at_once(slow):

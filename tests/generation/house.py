@@ -34,7 +34,7 @@ def served(family: str, context: int = CONTEXT) -> Served:
     encoder_decoder = bool(model.config.is_encoder_decoder)
     base = Base("toy", model, tokenizer, family, encoder_decoder, context, longest=context, packed=False)
     template = template_for(tokenizer, Data(sources={}.fromkeys(["none"], "none.jsonl")), encoder_decoder)
-    return serve(base, "toy", prompts_of(template, "prompt-completion"), Path())
+    return serve(base, "toy", prompts_of(template, {"prompt-completion"}), Path())
 
 
 def trained(family: str, method: str, seed: int, folder: Path, **options) -> Trainable:

@@ -56,7 +56,7 @@ def test_names_of_one_run_and_their_answers(plain):
     assert served.names == (opened.id, *(f"{opened.id}/{v}" for v in ("full", "lora", "soft")), "model")
     assert served.find(opened.id) is served.find(f"{opened.id}/{opened.best}")
     assert served.find(None) is served.find("model")
-    assert served.context == 96 and served.template.stop_ids == served.stop_ids
+    assert served.context == 96
     asked = {}
     with Engine(served) as engine:
         for variant in ("base", "full", "lora", "soft"):
@@ -80,6 +80,22 @@ def test_two_runs_on_one_base(workplace, plain):
     assert served.base.tokenizer.decode(after).endswith("Be short.\n\nWhat?") and before != after
     with pytest.raises(UserError, match="the same run"):
         open_served([plain, plain])
+
+
+def test_each_variant_is_asked_as_its_own_rows_are_written(workplace):
+    """Single prompts and conversations in one run: who learnt from which is asked in that form."""
+    variants = ", ".join(
+        f"{name}: {{method: lora, on: [{sources}]}}"
+        for name, sources in (("single", "singles"), ("turns", "talks"), ("both", "singles, talks"))
+    )
+    sources = f"{{singles: {workplace}/rows.jsonl, talks: {workplace}/talks.jsonl}}"
+    folder = make(workplace, "mixed", f"data.sources={sources}", variants=f"{{{variants}}}")
+    served, question = open_served([folder]), [Message("user", "What?")]
+    name = open_run(str(folder)).id
+    found = {variant: served.find(f"{name}/{variant}").prompts for variant in ("single", "turns", "both")}
+    assert [prompts.turns for prompts in found.values()] == [False, True, True]
+    decoded = [served.base.tokenizer.decode(prompts.chat(question)) for prompts in found.values()]
+    assert [text.rpartition(">")[2] for text in decoded] == ["What?", *["User: What?\nAssistant:"] * 2]
 
 
 def test_runs_that_cannot_be_served(workplace, plain, tmp_path):

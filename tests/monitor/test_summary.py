@@ -11,9 +11,10 @@ import pytest
 from luthier.core.files import read_json, read_jsonl, write_json
 from luthier.core.shards import Shard
 from luthier.gateway.page import page, write_page
-from luthier.monitor.baseline import keep_baseline
+from luthier.monitor.baseline import keep_baseline, read_baseline
 from luthier.monitor.summary import percentiles, summarise
 from luthier.monitor.traffic import Feedback, Recorder, opened
+from luthier.pipeline.publish import publish
 from tests.monitor.test_traffic import shape
 
 NOW = 2_000_000.0
@@ -29,7 +30,8 @@ def watched(run, tmp_path) -> Path:
         if entry.name != "7-monitor":
             (folder / entry.name).symlink_to(entry)
     recorder = Recorder(folder, lambda n: None)
-    baseline = keep_baseline(folder)
+    keep_baseline(folder)
+    baseline = read_baseline(folder)
     for i in range(30):
         length = baseline["prompt_tokens"][i % 8]
         at = NOW - HOUR + 60 * i
@@ -92,19 +94,28 @@ def test_too_few_rows_are_not_compared(watched):
         assert entry["p"] is None and entry["shifted"] is None and entry["baseline"]["n"] == 8
 
 
-def test_the_baseline_is_that_of_the_test_rows(run):
-    found = keep_baseline(run)
+def test_a_finished_run_has_the_baseline_of_its_test_rows(run):
+    found = read_baseline(run)
     shard = Shard(run / "1-data" / "test")
     prompts = [int((shard[i].labels == -100).sum()) for i in range(len(shard))]
     assert sorted(found["prompt_tokens"]) == sorted(prompts) and found["rows"] == 8
     answers = read_jsonl(run / "5-evaluate" / "answers" / "lora.jsonl")
     assert found["answer_characters"]["lora"] == [len(row["answer"].strip()) for row in answers]
     assert set(found["answer_characters"]) == {"base", "full", "lora", "prompt"}
-    path = run / "7-monitor" / "baseline.json"
-    before = path.stat().st_mtime_ns
-    assert keep_baseline(run) == found and path.stat().st_mtime_ns == before
+
+
+def test_the_baseline_changes_with_the_evaluation_alone(run, watched):
+    path = watched / "7-monitor" / "baseline.json"
+    found, before = read_baseline(watched), path.stat().st_mtime_ns
+    publish(watched, changed=True)
+    assert read_baseline(watched) == found == read_baseline(run) and path.stat().st_mtime_ns == before
+    lengths = summarise(watched, 7, NOW)["lengths"]
+    (watched / "5-evaluate").unlink()  # the monitor asks what was kept, not the evaluation
+    assert summarise(watched, 7, NOW)["lengths"] == lengths != []
+    (watched / "5-evaluate").symlink_to(run / "5-evaluate")
     write_json(path, {**found, "evaluation": "of another day", "rows": 0})
-    assert keep_baseline(run) == found
+    publish(watched, changed=False)
+    assert read_baseline(watched) == found
 
 
 def test_percentiles_of_nothing_and_of_one():

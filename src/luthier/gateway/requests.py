@@ -90,9 +90,10 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-Whole = Annotated[int, BeforeValidator(_whole)]
 StopText = Annotated[str, Field(min_length=1, max_length=256)]
-Tokens = Annotated[Whole, Field(ge=1, le=1 << 24)]
+# the bounds come first: behind a validator pydantic leaves them out of the JSON Schema
+Tokens = Annotated[int, Field(ge=1, le=1 << 24), BeforeValidator(_whole)]
+Seed = Annotated[int, Field(ge=-(2**63), lt=2**63), BeforeValidator(_whole)]
 
 
 class Asked(_Body):
@@ -106,11 +107,11 @@ class Asked(_Body):
     """0, the default, takes the most probable token, as the evaluation does; higher values draw more freely."""
     top_p: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = None
     """Draw from the most probable tokens that together have this probability."""
-    top_k: Annotated[Whole, Field(ge=1, le=1 << 24)] | None = None
+    top_k: Tokens | None = None
     """Draw from this many of the most probable tokens."""
     repetition_penalty: Annotated[float, Field(ge=0.1, le=10, allow_inf_nan=False)] | None = None
     """Above 1: tokens that were said already become less probable."""
-    seed: Annotated[Whole, Field(ge=-(2**63), lt=2**63)] | None = None
+    seed: Seed | None = None
     """The same seed and request draw the same answer."""
     stop: StopText | Annotated[list[StopText], Field(max_length=4)] | None = None
     """Texts that end the answer; they are not part of it."""

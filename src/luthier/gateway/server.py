@@ -46,10 +46,7 @@ def serve(
         from luthier.gateway.service import Service
         from luthier.generation.engine import Engine
         from luthier.generation.served import open_served
-        from luthier.monitor.baseline import keep_baseline
 
-        for run in runs:
-            keep_baseline(run)
         served = open_served(runs, str(pick_device()))
         engine = Engine(served, max_batch=limits.running, max_waiting=limits.waiting)
         service = Service(served, engine, runs, limits, content)

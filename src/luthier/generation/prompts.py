@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from luthier.chat.prompt_format import PromptFormat, parse
@@ -17,7 +17,7 @@ SINGLE = "this model was trained on single prompts: send one user message, after
 
 @dataclass(frozen=True)
 class Prompts:
-    """How a run's models are asked. `turns`: whether they were trained on conversations or have a chat template."""
+    """How a model is asked. `turns`: whether it was trained on conversations or has a chat template."""
 
     template: Template
     turns: bool
@@ -67,8 +67,8 @@ class Prompts:
         return Message("user", self.format.fill({column: message.content}))
 
 
-def prompts_of(template: Template, trained_on: str) -> Prompts:
-    """How a model is asked whose training rows were of this kind (of `core.records.KINDS`)."""
+def prompts_of(template: Template, trained_on: Collection[str]) -> Prompts:
+    """How a model is asked whose training rows were of these kinds (of `core.records.KINDS`)."""
     written = template.data.prompt
-    turns = template.renderer.kind == "chat" or trained_on == "conversation"
+    turns = template.renderer.kind == "chat" or "conversation" in trained_on
     return Prompts(template, turns, parse(written) if written else None)

@@ -6,18 +6,20 @@ Variants that were saved as adapters share the base's weights; one that was trai
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 from transformers import PreTrainedModel
 
-from luthier.chat.template import Template, template_for
+from luthier.chat.template import template_for
 from luthier.core.artefacts import read_manifest
 from luthier.core.errors import UserError, did_you_mean
 from luthier.core.files import read_json
 from luthier.core.paths import expand
+from luthier.core.shards import Shard
 from luthier.generation.prompts import Prompts, prompts_of
 from luthier.methods import METHODS
 from luthier.methods.contract import Method
@@ -64,16 +66,6 @@ class Served:
         """Most tokens of a prompt and its answer; of an encoder-decoder, of either."""
         return self.base.context
 
-    @property
-    def template(self) -> Template:
-        """The template of the first run; each name's own is `find(name).prompts`."""
-        return self.itself.prompts.template
-
-    @property
-    def stop_ids(self) -> tuple[int, ...]:
-        """The tokens at any of which an answer ends."""
-        return self.template.stop_ids
-
     def find(self, name: str | None) -> Adapter:
         """What answers to a name; None is the base itself. UserError for a name that is not served."""
         if name is None or name == self.name:
@@ -109,7 +101,7 @@ def open_served(runs: Sequence[Path], device: str = "cpu") -> Served:
     base = load_base(section, recipes[0].seed, device)
     prompts = [_prompts(base, run, recipe) for run, recipe in zip(runs, recipes, strict=True)]
     name = resolve(section).folder.resolve().name if Path(expand(section.base)).is_dir() else section.base
-    served = serve(base, name, prompts[0], runs[0])
+    served = serve(base, name, prompts[0][None], runs[0])
     for run, recipe, asked in zip(runs, recipes, prompts, strict=True):
         served.adapters |= _variants(served, run, recipe, asked)
     return served
@@ -139,7 +131,7 @@ def attach(served: Served, method: Method, folder: Path, prompts: Prompts, run: 
     return Adapter(served.mixer.model, prompts, run, variant, prefix, number)
 
 
-def _variants(served: Served, run: Path, recipe: Recipe, prompts: Prompts) -> dict[str, Adapter]:
+def _variants(served: Served, run: Path, recipe: Recipe, prompts: Mapping[str | None, Prompts]) -> dict[str, Adapter]:
     name = run_name(recipe)
     if name in served.adapters:
         raise UserError(f"{run} and {served.adapters[name].run} are the same run, {name}: name it once")
@@ -149,7 +141,7 @@ def _variants(served: Served, run: Path, recipe: Recipe, prompts: Prompts) -> di
         if read_manifest(folder) is None:
             continue
         method = METHODS[recipe.train.variant(variant).method.name]
-        found[variant] = attach(served, method, folder / "model", prompts, run, variant)
+        found[variant] = attach(served, method, folder / "model", prompts[variant], run, variant)
     if not found:
         raise UserError(f"{run} has no trained variant yet: `luthier train {run}` trains it")
     best = _best(run, list(found))
@@ -183,11 +175,26 @@ def _bases(runs: Sequence[Path]) -> Iterator[tuple[str, str]]:
         yield described["name"], described["fingerprint"]
 
 
-def _prompts(base: Base, run: Path, recipe: Recipe) -> Prompts:
-    """How the run's models are asked; what its rows are says whether in turns."""
-    template = template_for(base.tokenizer, recipe.data, base.encoder_decoder)
-    rows = run / "1-data" / "train" / "rows.jsonl"
-    if not rows.is_file():
-        raise UserError(f"{run} has no rows ({rows} is missing): `luthier data {run}` makes them")
-    with rows.open(encoding="utf-8") as file:
-        return prompts_of(template, json.loads(file.readline())["kind"])
+def _prompts(base: Base, run: Path, recipe: Recipe) -> dict[str | None, Prompts]:
+    """How each variant of the run is asked, as the rows that it learnt from are written; None: the base itself."""
+    template, kinds = template_for(base.tokenizer, recipe.data, base.encoder_decoder), _kinds(run)
+    learnt = {name: recipe.train.variant(name).on for name in recipe.train.names}
+    return {
+        name: prompts_of(template, {kind for source, kind in kinds.items() if not on or source in on})
+        for name, on in [(None, ()), *learnt.items()]
+    }
+
+
+def _kinds(run: Path) -> dict[str, str]:
+    """What the training rows of each source are (of `core.records.KINDS`); its first tells, for it has one layout."""
+    folder = run / "1-data" / "train"
+    if not (folder / "rows.jsonl").is_file():
+        raise UserError(f"{run} has no rows ({folder / 'rows.jsonl'} is missing): `luthier data {run}` makes them")
+    shard = Shard(folder)
+    firsts = set(np.unique(shard.source, return_index=True)[1].tolist())
+    with (folder / "rows.jsonl").open(encoding="utf-8") as file:
+        return {
+            shard.sources[shard.source[row]]: json.loads(line)["kind"]
+            for row, line in enumerate(file)
+            if row in firsts
+        }

@@ -27,17 +27,16 @@ def read_baseline(run: Path) -> dict[str, Any] | None:
     return read_json(path) if path.is_file() else None
 
 
-def keep_baseline(run: Path) -> dict[str, Any] | None:
-    """The baseline of the run's evaluation, made and kept unless it is there; None without an evaluation.
+def keep_baseline(run: Path) -> None:
+    """Make the baseline of the run's evaluation and keep it, unless that is done already or there is none.
 
+    It is kept at the end of a run, so that what becomes of the rows or the base later changes nothing in it:
     `{"evaluation": digest of stage 5, "rows": n, "prompt_tokens": [...], "answer_characters": {variant: [...]}}`.
     """
     evaluated = read_manifest(run / "5-evaluate")
-    if evaluated is None:
-        return None
     kept = read_baseline(run)
-    if kept is not None and kept["evaluation"] == evaluated.digest:
-        return kept
+    if evaluated is None or (kept is not None and kept["evaluation"] == evaluated.digest):
+        return
     prompts = _prompt_tokens(run)
     answers = {
         path.stem: [len(row["answer"].strip()) for row in read_jsonl(path)]
@@ -52,7 +51,6 @@ def keep_baseline(run: Path) -> dict[str, Any] | None:
     with disk_errors(run):
         (run / FOLDER).mkdir(exist_ok=True)
         write_json(run / FOLDER / NAME, body)
-    return body
 
 
 def _prompt_tokens(run: Path) -> list[int]:

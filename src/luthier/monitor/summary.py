@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from luthier.monitor.baseline import keep_baseline
+from luthier.monitor.baseline import read_baseline
 from luthier.monitor.lengths import shift
 from luthier.monitor.read import Traffic, read_traffic
 from luthier.monitor.traffic import Shape
@@ -39,7 +39,7 @@ def summarise(run: Path, days: float = 7.0, now: float | None = None) -> dict[st
         "stop": _counts(shape.stop for shape in answered),
         "keys": _counts(shape.key or "none" for shape in traffic.requests),
         "models": {name: _model(traffic, name) for name in sorted({s.model for s in traffic.requests if s.model})},
-        "lengths": _lengths(answered, keep_baseline(run)),
+        "lengths": _lengths(answered, read_baseline(run)),
         "series": _series(traffic),
         "cost": _cost(traffic, load(run / "recipe.yaml").plan.usd_per_hour),
     }
