@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 
-from luthier.core.files import read_json
+from luthier.core.files import read_json, write_json
 from luthier.core.records import from_json
-from luthier.core.shards import Shard
+from luthier.core.shards import Shard, write_shard
 from luthier.engine.batches import layout_of
-from luthier.engine.job import held_out
+from luthier.engine.job import HELD_OUT, examples, held_out
 from luthier.engine.score import score
 from luthier.evaluate.quick import validation_metrics
 from luthier.methods import METHODS
@@ -76,6 +77,24 @@ def test_the_saved_model_is_the_best_on_the_validation_rows(furnished, tmp_path,
     again = score(trainable, rows, layout_of(base, trainable.prefix)).mean
     assert again == pytest.approx(best["validation"]["loss"], rel=1e-6)
     assert not (tmp_path / "checkpoints" / "best").exists()
+
+
+@pytest.mark.parametrize(("on", "rows"), [((), range(6)), (("even",), (0, 2, 4)), (("elsewhere",), range(6))])
+def test_a_variant_is_validated_on_the_sources_that_it_learns_from(tmp_path, on, rows):
+    """On all where it learns from all, or from a source that has no validation rows."""
+    folder = toy.furnish(tmp_path)
+    names = {"train": ["even", "elsewhere"], "validation": ["even", "odd"]}
+    for split, sources in names.items():
+        shard = Shard(folder / "data" / split)
+        whole, bodies = [shard[row] for row in range(len(shard))], shard.records()
+        write_shard(folder / "data" / split, whole, bodies, [row % 2 for row in range(len(whole))], sources)
+    write_json(folder / "data" / "card.json", {"weights": {"even": 1.0, "elsewhere": 1.0}})
+    wanted = toy.section(folder, on=on, max_steps=1)
+    toy.train(folder, wanted, tmp_path / "out")
+    first = toy.validations(tmp_path / "out")[0]["validation"]["loss"]
+    fresh = toy.job_of(folder, wanted)
+    drawn = examples(fresh, Shard(folder / "data" / "validation"), np.array(rows), HELD_OUT)
+    assert first == pytest.approx(score(fresh.computation.trainable, drawn, fresh.layout).mean, rel=1e-6)
 
 
 def test_patience_ends_a_run_that_gets_no_better(furnished, tmp_path):

@@ -21,6 +21,12 @@ def row_weights(shard: Shard, weights: Mapping[str, float], on: Sequence[str]) -
     return np.asarray(per_source, dtype=float)[shard.source] if len(shard) else np.zeros(0)
 
 
+def validation_rows(shard: Shard, on: Sequence[str]) -> np.ndarray:
+    """The rows that judge a training on these sources: theirs, or all where they have none in this shard."""
+    own = np.flatnonzero(row_weights(shard, {}, on))
+    return own if len(own) else np.arange(len(shard))
+
+
 def epoch_order(weights: np.ndarray, seed: int, epoch: int) -> np.ndarray:
     """The rows of one epoch in random order; a weight of 2.5 gives two copies and with probability 1/2 a third."""
     rng = np.random.default_rng([seed, epoch])

@@ -13,7 +13,7 @@ from luthier.core.shards import Shard
 from luthier.engine.job import Job
 from luthier.engine.score import LOSS, VALIDATION_ANSWERS
 from luthier.engine.step import trains
-from luthier.engine.steps import row_lengths
+from luthier.engine.steps import row_lengths, validation_rows
 from luthier.plan import cost
 from luthier.plan.cost import Amounts
 from luthier.plan.memory import predicted_bytes
@@ -52,12 +52,13 @@ def estimate(job: Job, found: Probe, evaluate: Evaluate, splits: Mapping[str, Sh
     prefix = len(job.layout.prefix)
     lengths = {name: row_lengths(shard, job.base.encoder_decoder, prefix) for name, shard in splits.items()}
     asks = job.settings.select != LOSS
+    validation = validation_rows(splits["validation"], job.settings.on)
     amounts = Amounts(
         steps=len(job.steps),
         tokens=int(sum(job.lengths[rows].sum() for _, rows in job.steps)),
         validations=cost.validations(len(job.steps), job.settings.validate_every),
-        validation_tokens=int(lengths["validation"].sum()),
-        asked=min(len(splits["validation"]), VALIDATION_ANSWERS) if asks else 0,
+        validation_tokens=int(lengths["validation"][validation].sum()),
+        asked=min(len(validation), VALIDATION_ANSWERS) if asks else 0,
         test_rows=sum(not isinstance(record, Text) for record in test),
         test_tokens=int(lengths["test"].sum()),
         new_tokens=min(_longest_answer(splits["test"]), evaluate.max_new_tokens),

@@ -133,7 +133,7 @@ class Training(_Documented):
     objective: Named = Named(name="sft")
     """What is minimised: sft, text."""
     on: tuple[str, ...] = ()
-    """Names of the sources to learn from; default: all."""
+    """Names of the sources to learn from, and to be validated on where they have validation rows; default: all."""
     epochs: Number = Field(default=3, gt=0)
     """Times each training row is seen."""
     max_steps: int | None = Field(default=None, ge=1)

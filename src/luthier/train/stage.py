@@ -15,10 +15,11 @@ from luthier.core.events import emit, warn
 from luthier.core.files import new_folder, read_json, write_json
 from luthier.core.records import from_json
 from luthier.core.shards import Shard
-from luthier.engine.job import Job, build, held_out
+from luthier.engine.job import HELD_OUT, Job, build, examples
 from luthier.engine.memory import peak_bytes, reset_peak
 from luthier.engine.score import LOSS, score
 from luthier.engine.step import trains
+from luthier.engine.steps import validation_rows
 from luthier.methods import METHODS
 from luthier.metrics import METRICS
 from luthier.recipe.sections import TrainSection
@@ -72,16 +73,18 @@ def train_from_checkpoint(section: TrainSection, inputs: Artefacts, out: Path, j
 def validator(
     section: TrainSection, inputs: Artefacts, job: Job, evaluate: Evaluate
 ) -> Callable[[], dict[str, float]]:
-    """What measures the model on the validation rows: the loss, and the metric that selects; nothing without rows."""
+    """What measures the model on its validation rows: the loss, and the metric that selects; nothing without rows."""
     shard = Shard(inputs["data"] / "validation")
-    examples = held_out(job, shard)
+    rows = validation_rows(shard, section.training.on)
+    drawn = examples(job, shard, rows, HELD_OUT)
     trainable, select = job.computation.trainable, section.training.select
-    records = [] if select == LOSS else [from_json(body) for body in shard.records()]
+    bodies = [] if select == LOSS else shard.records()
+    records = [from_json(bodies[row]) for row in rows] if bodies else []
 
     def validate() -> dict[str, float]:
-        if select == LOSS and not examples:
+        if select == LOSS and not drawn:
             return {}
-        metrics = {LOSS: score(trainable, examples, job.layout, job.settings.micro_tokens, "validating").mean}
+        metrics = {LOSS: score(trainable, drawn, job.layout, job.settings.micro_tokens, "validating").mean}
         if select != LOSS:
             metrics |= evaluate(trainable, job.base, job.template, records, (select,), section.max_new_tokens)
         return metrics
