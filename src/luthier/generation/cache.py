@@ -21,11 +21,15 @@ SLACK = 64  # columns made at once, at least, when the room is used up
 
 @dataclass
 class Frame:
-    """Where the rows lie: `rows` of `height`, the columns `first` to `end` of `width`; `starts`: each row's first."""
+    """Where the rows lie: `rows` of `height`, the columns `first` to `end` of `width`; `starts`: each row's first.
+
+    `dtype` is what keys and values are kept in; None: what they come in.
+    """
 
     height: int
     width: int
     rows: int
+    dtype: torch.dtype | None = None
     end: int = 0
     first: int = 0
     starts: list[int] = field(default_factory=list)
@@ -59,7 +63,10 @@ class _Layer(CacheLayerMixin):
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         # zeros: a masked column counts nothing times what stands there, which must be a number
         height, width = self.frame.height, self.frame.width
-        self.states = tuple(s.new_zeros(height, s.shape[1], width, s.shape[3]) for s in (key_states, value_states))
+        dtype = self.frame.dtype or key_states.dtype
+        self.states = tuple(
+            s.new_zeros(height, s.shape[1], width, s.shape[3], dtype=dtype) for s in (key_states, value_states)
+        )
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Write the new columns (B, H, t, D) behind the others; all of them (B, H, T + t, D)."""
@@ -86,8 +93,8 @@ class _Layer(CacheLayerMixin):
 class Columns(Cache):
     """The keys and values of a batch in all layers, and the mask of what is real."""
 
-    def __init__(self, rows: int, width: int, device: torch.device) -> None:
-        self.frame = Frame(rows, width, rows)
+    def __init__(self, rows: int, width: int, device: torch.device, dtype: torch.dtype | None = None) -> None:
+        self.frame = Frame(rows, width, rows, dtype)
         super().__init__(layer_class_to_replicate=partial(_Layer, self.frame))  # pyright: ignore[reportArgumentType]
         self._mask = torch.zeros(rows, width, dtype=torch.long, device=device)
 

@@ -105,10 +105,13 @@ def attention(
 ) -> tuple[Tensor, None]:
     """transformers' attention interface: query (1, H, T, D), key and value (1, K, T, D) -> (1, T, H, D).
 
-    Outside `packed`, whatever shapes and mask `sdpa` takes.
+    Outside `packed`, whatever shapes and mask `sdpa` takes; keys and values may be kept wider than the query is, and
+    attention is then as exact as they are.
     """
     if _current is None:
-        return _sdpa(module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **others)
+        options = {"dropout": dropout, "scaling": scaling, **others}
+        mixed, _ = _sdpa(module, query.to(key.dtype), key, value, attention_mask, **options)
+        return mixed.to(query.dtype), None
     causal = others.get("is_causal")
     causal = getattr(module, "is_causal", True) if causal is None else causal
     unknown = [name for name in CHANGES if others.get(name) is not None]
