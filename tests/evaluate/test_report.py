@@ -12,7 +12,7 @@ import yaml
 from luthier.core.errors import UserError
 from luthier.core.files import read_json, read_jsonl, write_json, write_jsonl
 from luthier.evaluate.curves import read_curve
-from luthier.evaluate.report import ledger, strengths, write_card, write_report
+from luthier.evaluate.report import ledger, story, strengths, write_card, write_report
 from luthier.evaluate.report.read import read_run
 from luthier.evaluate.report.samples import choose, groups
 from tests.evaluate.fake_run import build_run
@@ -258,7 +258,8 @@ def _slice(metric: str, values: dict[str, float], differences: dict[str, tuple[f
 def test_who_is_good_at_what_and_what_each_forgot(tmp_path: Path) -> None:
     run = build_run(tmp_path / "run")
     assert read_run(run).by_source == {} and 'id="strengths"' not in write_report(run).read_text()
-    sums = _slice("exact_match", {"base": 0.1, "full": 0.8}, {"full": (0.7, 0.6, 0.8)})
+    differences = {"full": (0.7, 0.6, 0.8), "lora": (0.75, 0.7, 0.8)}
+    sums = _slice("exact_match", {"base": 0.1, "full": 0.8, "lora": 0.85}, differences)
     general = _slice("loss", {"base": 1.0, "full": 1.5}, {"full": (0.5, 0.4, 0.6)})
     write_json(run / "5-evaluate" / "by_source.json", {"sums": sums})
     write_json(run / "5-evaluate" / "forgetting.json", general)
@@ -266,10 +267,12 @@ def test_who_is_good_at_what_and_what_each_forgot(tmp_path: Path) -> None:
     table = strengths.table(facts, dict.fromkeys(facts.subjects, "red"))
     assert table is not None
     rows = {row["name"]: row["cells"] for row in table["rows"]}
-    assert set(rows) == {"base", "full"}
+    assert set(rows) == {"base", "full", "lora"}
     gained, lost = rows["full"]
-    assert (gained["mood"], gained["change"], gained["best"]) == ("good", ("+0.700", "+0.600 to +0.800"), True)
+    assert (gained["mood"], gained["change"], gained["best"]) == ("good", ("+0.700", "+0.600 to +0.800"), False)
+    assert rows["lora"][0]["best"] and rows["lora"][1] is None
     assert (lost["mood"], lost["change"], lost["best"]) == ("bad", ("+0.500", "+0.400 to +0.600"), False)
     page = write_report(run).read_text()
+    assert "Best of all on sums." in next(r["text"] for r in story.remarks(facts) if r["name"] == "lora")
     assert "Who is good at what, and what each forgot" in Page(page).text and 'href="#strengths"' in page
     assert "| full | 0.800 (+0.600 to +0.800) | 1.50 (+0.400 to +0.600) |" in write_card(run).read_text()

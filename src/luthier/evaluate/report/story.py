@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from luthier.evaluate.report.read import BASELINES, Facts
+from luthier.evaluate.report.strengths import best_at
 from luthier.evaluate.report.words import (
     CALLED,
     KNOWN,
@@ -113,7 +114,11 @@ def remarks(facts: Facts) -> list[dict[str, str]]:
     for name in facts.variants:
         if name == best or metric not in facts.scores[name]:
             continue
-        parts = [_against_best(facts, name, best, metric), _against_baselines(facts, name, metric)]
+        parts = [
+            _against_best(facts, name, best, metric),
+            _against_baselines(facts, name, metric),
+            best_at(facts, name),
+        ]
         if outcome(facts, name, BASELINES[0], metric) is not True:
             parts.append(KNOWN.get(str(facts.results.get(name, {}).get("method")), ""))
         text = " ".join(part for part in parts if part)

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from luthier.evaluate.report import bars
 from luthier.evaluate.report.read import BASELINES, Facts
-from luthier.evaluate.report.words import better, number, signed
+from luthier.evaluate.report.words import better, listed, number, signed
 
 GENERAL = "General text"
 MOODS = {True: "good", False: "bad", None: "soft"}
@@ -27,6 +27,11 @@ class Column:
     scores: Mapping[str, Mapping[str, Any]]
     comparisons: list[dict[str, Any]]
 
+    @property
+    def best(self) -> float:
+        """The best value of all."""
+        return (max if self.higher_is_better else min)(score["value"] for score in self.scores.values())
+
     def against_base(self, name: str) -> dict[str, Any] | None:
         """The variant compared with the base."""
         return next((c for c in self.comparisons if c["a"] == name and c["b"] == BASELINES[0]), None)
@@ -42,6 +47,16 @@ def _column(facts: Facts, title: str, body: Mapping[str, Any]) -> Column:
     higher = body["metric"] != "loss" and facts.metric(body["metric"])["higher_is_better"]
     label = "Loss" if body["metric"] == "loss" else facts.metric(body["metric"])["label"]
     return Column(title, label, higher, body["rows"], body["scores"], body["comparisons"])
+
+
+def best_at(facts: Facts, name: str) -> str:
+    """The sources on which nothing measured is above the variant, as a sentence; empty where there are none."""
+    found = [c.title for c in columns(facts) if c.title in facts.by_source and _value(c, name) == c.best]
+    return f"Best of all on {listed(found)}." if found else ""
+
+
+def _value(column: Column, name: str) -> float | None:
+    return column.scores[name]["value"] if name in column.scores else None
 
 
 def table(facts: Facts, colours: Mapping[str, str]) -> dict[str, Any] | None:
@@ -78,13 +93,11 @@ def _cell(column: Column, name: str, colour: str) -> dict[str, Any] | None:
         f"{column.label} of {name} on {column.title}",
         colour,
     )
-    values = [s["value"] for s in column.scores.values()]
-    first = (max if column.higher_is_better else min)(values)
     found = column.against_base(name)
     return {
         "value": number(score["value"]),
         "interval": f"{number(score['low'])} – {number(score['high'])}" if score["low"] is not None else "",
-        "best": len(set(values)) > 1 and score["value"] == first,
+        "best": len({s["value"] for s in column.scores.values()}) > 1 and score["value"] == column.best,
         "bar": Markup(drawn),
         "change": _change(found),
         "mood": {True: "good", False: "bad", None: "soft"}[better(found, column.higher_is_better)]
