@@ -36,7 +36,7 @@ from luthier.core.records import from_json, input_text
 from luthier.core.shards import Shard
 from luthier.pipeline.index import entries, find
 
-WARM = 2  # waves after which the allocator holds what it needs
+WARM = 8  # waves after which the allocator holds what it needs
 GROWTH = 0.05  # the last wave's peak may be above that of the first one after these by this share
 BATCH = 16  # answers in the making at once, as `luthier serve` has it
 
@@ -241,7 +241,7 @@ def main() -> None:
     parser.add_argument("run", nargs="?")
     parser.add_argument("--streams", type=int, default=100)
     parser.add_argument("--tokens", type=int, default=48)
-    parser.add_argument("--waves", type=int, default=6)
+    parser.add_argument("--waves", type=int, default=24)
     parser.add_argument("--smoke", action="store_true")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:

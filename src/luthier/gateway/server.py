@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import os
 import socket
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
@@ -19,6 +20,9 @@ from luthier.gateway import keys
 from luthier.gateway.limits import Limits
 
 PACKAGES = ("starlette", "uvicorn", "prometheus_client")
+# oneDNN keeps a kernel for each shape that it met, by default 1,024, and prompts come in all lengths: memory would
+# grow for thousands of requests. Those of the running batches fit into fewer, and nothing gets slower.
+KERNELS = "128"
 
 
 def serve(
@@ -37,6 +41,7 @@ def serve(
     where packages, keys or the port are missing, or the runs cannot be served together.
     """
     _require_packages()
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KERNELS)  # read when torch first computes
     ring = _keys_for(host, require_key)
     listener = _bind(host, port)
     try:
