@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import os
 import socket
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
@@ -18,11 +17,9 @@ from typing import Any
 from luthier.core.errors import UserError
 from luthier.gateway import keys
 from luthier.gateway.limits import Limits
+from luthier.gateway.memory import keep_flat
 
 PACKAGES = ("starlette", "uvicorn", "prometheus_client")
-# oneDNN keeps a kernel for each shape that it met, by default 1,024, and prompts come in all lengths: memory would
-# grow for thousands of requests. Those of the running batches fit into fewer, and nothing gets slower.
-KERNELS = "128"
 
 
 def serve(
@@ -41,7 +38,7 @@ def serve(
     where packages, keys or the port are missing, or the runs cannot be served together.
     """
     _require_packages()
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KERNELS)  # read when torch first computes
+    keep_flat()
     ring = _keys_for(host, require_key)
     listener = _bind(host, port)
     try:
