@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from io import StringIO
+from io import BytesIO, StringIO, TextIOWrapper
 from pathlib import Path
 
 import pytest
@@ -106,3 +106,10 @@ def test_chat_beside_the_base_and_as_json(done, luthier, monkeypatch):
     said = luthier("chat", done["out"], "--base", "--max-new-tokens", "4")
     expected = f"{names[0]}: {base['answer']}\n{names[1]}: {tuned['answer']}\n"
     assert visible(said.out) == visible(expected)
+
+
+def test_a_line_that_is_not_utf8_is_said_to_be_so(done, luthier, monkeypatch):
+    for errors in ("strict", "surrogateescape"):
+        monkeypatch.setattr("sys.stdin", TextIOWrapper(BytesIO(b"caf\xe9?\n"), encoding="utf-8", errors=errors))
+        said = luthier("chat", done["out"])
+        assert said.code == 2 and "standard input is not UTF-8" in said.err and "iconv" in said.err

@@ -250,7 +250,7 @@ def test_broken_rows_are_kept_aside_and_too_many_stop_the_run(stage, tmp_path):
     [
         ({"split": {"validation": 0, "test": 30}}, r"data\.split\.test = 30 rows, but only 30 can be used"),
         ({"split": {"validation": 0, "test": 5, "by": "familly"}}, "data.split.by: .* no column 'familly'"),
-        ({"split": {"validation": 0, "test": "data"}}, "sends every source to validation or test"),
+        ({"split": {"validation": 0, "test": "data"}}, "sends every source to validation, test or general"),
         ({"columns": {"text": "prompt"}, "layout": "prompt-completion"}, "reads no 'text': take it out"),
         ({"columns": {"prompt": "question"}}, "no source has a column 'question', only 'prompt' itself"),
     ],

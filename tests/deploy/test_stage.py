@@ -226,7 +226,7 @@ def test_exports_are_no_part_of_a_runs_identity(exported):
 def test_without_exports_the_verb_says_how_to_name_some(tmp_path):
     with pytest.raises(UserError, match=r"the recipe lists no exports: name some \(`luthier export RUN merged`\)"):
         luthier.open_run("recipe.yaml", "seed=9", out=tmp_path / "other").export()
-    with pytest.raises(UserError, match="is not finished"):
+    with pytest.raises(UserError, match="has not been run"):
         luthier.open_run("recipe.yaml", "seed=9", out=tmp_path / "other").export("merged")
 
 

@@ -115,3 +115,11 @@ def test_every_problem_is_told_at_once():
     with pytest.raises(UserError) as caught:
         changed("train.epochs=0", "seed=-1", "plan.waves=[]")
     assert len(str(caught.value).splitlines()) == 3
+
+
+def test_null_takes_a_key_out():
+    written = override(SMALL, ["evaluate.few_shot=2", "evaluate.against=[base, few-shot]"])
+    assert parse(override(written, ["evaluate.few_shot=null", "evaluate.against=[base]"])) == changed(
+        "evaluate.against=[base]"
+    )
+    assert override(SMALL, ["train.patience=null"]).get("train", {}) == SMALL.get("train", {})

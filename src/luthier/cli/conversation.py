@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from luthier.generation.talk import Talk
 
 HELP = "/reset forgets what was said, /exit leaves; Ctrl-C ends an answer early"
+ICONV = "convert it, such as with iconv -f latin1 -t utf-8"
 BROKEN = "\ufffd"
 Turn = dict[str, Any]
 
@@ -41,8 +42,14 @@ class Page:
         while True:
             try:
                 line = self._line()
+                line.encode()
             except (EOFError, KeyboardInterrupt):
                 return
+            except UnicodeError:
+                if not self.live:
+                    raise UserError(f"standard input is not UTF-8: {ICONV}") from None
+                self.say(f"that was not UTF-8: {ICONV}")
+                continue
             if line.strip() == "/exit":
                 return
             if line.strip():
@@ -50,7 +57,7 @@ class Page:
 
     def _line(self) -> str:
         if self.live:
-            return self.console.input("[bold cyan]> [/]")
+            return input(_prompt())
         line = sys.stdin.readline()
         if not line:
             raise EOFError
@@ -68,15 +75,26 @@ class Page:
                 self.console.print(shown(text), end="", markup=False, soft_wrap=True)
             self.console.print()
         elif self.live:
-            with Live(console=self.console, refresh_per_second=12, vertical_overflow="visible") as live:
+            # what is taller than the window is cropped while it comes, and stands whole in the end
+            with Live(console=self.console, refresh_per_second=12, vertical_overflow="crop", transient=True) as live:
                 for which, text in pieces:
                     texts[which] += text
                     live.update(_beside(names, texts))
+            self.console.print(_beside(names, texts))
         else:
             for which, text in pieces:
                 texts[which] += text
             for name, text in zip(names, texts, strict=True):
                 self.console.print(f"{name}: {shown(text)}", markup=False, soft_wrap=True)
+
+
+def _prompt() -> str:
+    """What stands before the user's line, which can be edited and called back where Python has readline."""
+    try:
+        import readline  # noqa: F401  (`input` uses it from then on)
+    except ImportError:
+        return "> "
+    return "\001\033[1;36m\002> \001\033[0m\002"  # marked as taking no room
 
 
 def shown(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -22,11 +23,11 @@ def keys(
         from luthier.core.errors import UserError
         from luthier.gateway import keys as stored
 
-        if new and revoke:
+        if new is not None and revoke is not None:
             raise UserError("give --new or --revoke, not both")
-        if new:
+        if new is not None:
             return {"name": new, "key": stored.create(new), "file": str(stored.key_file())}
-        if revoke:
+        if revoke is not None:
             stored.revoke(revoke)
         shown = ("name", "begins", "created")
         listed = [{name: entry[name] for name in shown} for entry in stored.entries()]
@@ -38,7 +39,8 @@ def keys(
 def _show(document: dict[str, Any]) -> None:
     if "key" in document:
         print(document["key"])
-        print(f"  the key of {document['name']}, shown this once: {document['file']} has its hash alone")
+        said = f"  the key of {document['name']}, shown this once: {document['file']} has its hash alone"
+        print(said, file=sys.stderr)  # so that a script gets the key and nothing else
         return
     for entry in document["keys"]:
         print(f"  {entry['name']:<20} {entry['begins']}...   {entry['created']}")

@@ -29,7 +29,9 @@ def _show(document: dict[str, Any]) -> None:
     from luthier.pipeline.headline import span
 
     if not document["runs"]:
-        console().print("  no runs yet: `luthier quickstart` makes one")
+        console().print(
+            "  no runs yet: `luthier quickstart` makes one; a run that was copied here is found by its name"
+        )
         return
     table = Table("  run", "status", "took", "best", "folder", box=None, pad_edge=False, padding=(0, 2))
     for entry in document["runs"]:

@@ -109,7 +109,8 @@ def _baselines(evaluate: Evaluate, resolved: bool) -> Iterator[str]:
             against = ", ".join((*evaluate.against, baseline))
             yield (
                 f"evaluate.{key} = {value!r} does nothing without the baseline {baseline}: write "
-                f"evaluate.against: [{against}], or leave evaluate.{key} out"
+                f"evaluate.against: [{against}], or leave evaluate.{key} out (on the command line "
+                f"evaluate.{key}=null)"
             )
 
 

@@ -32,7 +32,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def override(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """The same values with each `a.b.c=value` put in; the value is read as YAML."""
+    """The same values with each `a.b.c=value` put in; the value is read as YAML, and `null` takes the key out."""
     result = _copy(values)
     for text in overrides:
         key, separator, value = text.partition("=")
@@ -45,7 +45,10 @@ def override(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, A
             if not isinstance(below, dict):
                 raise UserError(f"'{text}': {parent} holds {below!r}, which has no keys below it")
             target = below
-        target[last] = yamltext.read(value, f"'{text}'")
+        if value.strip() == "null":
+            target.pop(last, None)
+        else:
+            target[last] = yamltext.read(value, f"'{text}'")
     return result
 
 
