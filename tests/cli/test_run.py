@@ -83,7 +83,7 @@ def test_the_plan_tells_training_and_evaluation_apart(luthier, done):
         predicted = span(done["plan"][name]["predicted"])
         assert f"{label} {predicted}, was {span(took[name])}" in shown
     total = read_json(Path(done["out"]) / "3-plan" / "estimate.json")["total"]["seconds"]
-    assert f"{span(total)} of training and evaluation ahead" in said.err
+    assert f"; {span(total)}, " in said.err and " to train and test" in said.err
 
 
 def test_without_test_rows_the_advice_leads_on(luthier, workplace):

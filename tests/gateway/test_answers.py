@@ -88,6 +88,8 @@ def test_message_parts_and_roles_are_read_as_their_plain_forms(house):
     parts = [{"type": "text", "text": PROMPT[:5]}, {"type": "text", "text": PROMPT[5:]}]
     plain = ask(house).json()
     assert ask(house, messages=[{"role": "user", "content": parts}]).json()["choices"] == plain["choices"]
+    named = {"role": "user", "content": PROMPT, "name": "n" * 64}
+    assert ask(house, messages=[named], max_completion_tokens=9).json()["choices"] == plain["choices"]
     turns = [{"role": "developer", "content": "Be brief."}, {"role": "user", "content": PROMPT}]
     system = [{**turns[0], "role": "system"}, turns[1]]
     assert ask(house, messages=turns).json()["choices"] == ask(house, messages=system).json()["choices"]
@@ -110,7 +112,7 @@ def test_without_max_tokens_the_answer_fills_what_the_context_leaves(house):
     context, prompt = house.service.served.context, len(house.ids(house.models[0], PROMPT, chat=True))
     usage = ask(house, max_tokens=None).json()["usage"]
     assert prompt < usage["total_tokens"] <= context
-    assert ask(house, max_completion_tokens=2).json()["usage"]["completion_tokens"] == 2
+    assert ask(house, max_tokens=None, max_completion_tokens=2).json()["usage"]["completion_tokens"] == 2
 
 
 def test_a_hundred_streams_at_once_are_each_what_they_are_alone(house):

@@ -32,11 +32,18 @@ def refused(house, body, path="/v1/chat/completions", **options) -> tuple[int, d
         ({"messages": []}, "messages", "at least 1"),
         ({"messages": [{"role": "wizard", "content": "x"}]}, "messages[0].role", "'user' or 'assistant'"),
         ({"messages": [{"role": "user", "content": None}]}, "messages[0].content", "valid string"),
-        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0].content[0].type", "text"),
+        ({"messages": [{**USER[0], "nmae": "x"}]}, "messages[0].nmae", "Unrecognized request argument"),
+        ({"messages": [{**USER[0], "a[b]": "x"}]}, "messages[0].a[b]", "supplied: messages[0].a[b]."),
+        ({"messages": [{**USER[0], "name": "x" * 65}]}, "messages[0].name", "at most 64 characters"),
         ({"messages": USER, "temperature": 2.1}, "temperature", "less than or equal to 2"),
         ({"messages": USER, "temperature": "1"}, "temperature", "valid number"),
         ({"messages": USER, "top_p": 0}, "top_p", "greater than 0"),
         ({"messages": USER, "max_tokens": 0}, "max_tokens", "greater than or equal to 1"),
+        (
+            {"messages": USER, "max_tokens": 4, "max_completion_tokens": 5},
+            "max_completion_tokens",
+            "send one of them",
+        ),
         ({"messages": USER, "max_tokens": True}, "max_tokens", "valid integer"),
         ({"messages": USER, "seed": 2**63}, "seed", "less than"),
         ({"messages": USER, "stop": ["a"] * 5}, "stop", "at most 4"),
@@ -58,6 +65,28 @@ def test_a_wrong_request_is_told_what_to_write(house, body, param, words):
     assert words in error["message"]
 
 
+@pytest.mark.parametrize("kind", ["image_url", "input_audio", "file", "refusal"])
+def test_a_part_that_is_no_text_is_not_supported(house, kind):
+    parts = [{"type": "text", "text": "What is this?"}, {"type": kind, kind: {"url": "data:,"}}]
+    status, error = refused(house, {"messages": [{"role": "user", "content": parts}]})
+    assert (status, error["code"], error["param"]) == (400, "unsupported_parameter", "messages[0].content[1].type")
+    assert "reads text only" in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "words"),
+    [
+        (["one", "two"], "send one request for each prompt"),
+        ([1, 2, 3], "token ids are not supported; send text"),
+        ([[1, 2], [3]], "token ids are not supported; send text"),
+    ],
+)
+def test_a_prompt_that_is_not_one_text_is_not_supported(house, prompt, words):
+    status, error = refused(house, {"prompt": prompt}, "/v1/completions")
+    assert (status, error["code"], error["param"]) == (400, "unsupported_parameter", "prompt")
+    assert words in error["message"]
+
+
 def test_messages_that_the_model_was_not_trained_for_are_refused_with_advice(house):
     turns = [*USER, {"role": "assistant", "content": "4"}, *USER]
     status, error = refused(house, {"messages": turns})
@@ -71,11 +100,24 @@ def test_prompt_and_answer_must_fit_the_context(house):
     fits = context - len(house.ids(house.models[0], "What"))
     body = {"model": house.models[0], "prompt": "What", "max_tokens": fits}
     assert house.client.post("/v1/completions", json=body).status_code == 200
-    for wrong in ({"prompt": "What", "max_tokens": fits + 1}, {"prompt": "x" * context}, {"prompt": "x" * 500}):
-        status, error = refused(house, wrong, "/v1/completions")
-        assert (status, error["code"]) == (400, "context_length_exceeded")
+    status, error = refused(house, {"prompt": "What", "max_tokens": fits + 1}, "/v1/completions")
+    assert (status, error["code"], error["param"]) == (400, "context_length_exceeded", "prompt")
+    assert f"the answer may have {fits + 1}" in error["message"] and "lower max_tokens" in error["message"]
     status, error = refused(house, {"prompt": ""}, "/v1/completions")
     assert status == 400
+
+
+@pytest.mark.parametrize("more", [{}, {"max_tokens": 5}])
+def test_a_prompt_that_is_too_long_by_itself_is_to_be_shortened(house, more):
+    """No shorter answer would help, so none is spoken of."""
+    context, text = house.service.served.context, "x" * 500
+    asked = {"prompt": {"prompt": text}, "messages": {"messages": [{"role": "user", "content": text}]}}
+    for param, path in (("prompt", "/v1/completions"), ("messages", "/v1/chat/completions")):
+        status, error = refused(house, {**asked[param], **more}, path)
+        assert (status, error["code"], error["param"]) == (400, "context_length_exceeded", param)
+        tokens = len(house.ids(house.models[0], text, chat=param == "messages"))
+        assert f"has {tokens} tokens" in error["message"] and f"at most {context}:" in error["message"]
+        assert "max_tokens" not in error["message"]
 
 
 def test_virtual_tokens_count_towards_the_context(house):

@@ -34,6 +34,11 @@ def invalid(message: str, param: str | None = None, code: str | None = None) -> 
     return ApiError(400, message, param=param, code=code)
 
 
+def too_long(message: str, param: str) -> ApiError:
+    """400: the prompt, or the prompt and the answer, do not fit the model's context."""
+    return invalid(message, param=param, code="context_length_exceeded")
+
+
 def unauthorized(message: str) -> ApiError:
     """401: no key, or one that is not known."""
     headers = {"www-authenticate": "Bearer"}

@@ -22,6 +22,7 @@ class Kind:
 
     name: str
     asked: type[Asked]
+    reads: str  # the parameter that holds the prompt
     prefix: str  # of an answer's id
     object: str
     chunk: str  # the object of a stream's pieces
@@ -61,6 +62,7 @@ def _completion_whole(text: str, finish: str | None) -> dict[str, Any]:
 CHAT = Kind(
     name="chat",
     asked=ChatRequest,
+    reads="messages",
     prefix="chatcmpl-",
     object="chat.completion",
     chunk="chat.completion.chunk",
@@ -73,6 +75,7 @@ CHAT = Kind(
 COMPLETION = Kind(
     name="completion",
     asked=CompletionRequest,
+    reads="prompt",
     prefix="cmpl-",
     object="text_completion",
     chunk="text_completion",

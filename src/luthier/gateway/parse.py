@@ -9,7 +9,7 @@ from pydantic_core import from_json
 
 from luthier.core.errors import did_you_mean
 from luthier.gateway.errors import ApiError, invalid
-from luthier.gateway.requests import HARMLESS, NEUTRAL, Asked
+from luthier.gateway.requests import HARMLESS, NEUTRAL, UNSUPPORTED, Asked
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -38,7 +38,7 @@ def _without_neutral(values: dict[str, Any]) -> dict[str, Any]:
             allowed, advice = NEUTRAL[name]
             if not any(_same(value, neutral) for neutral in allowed):
                 message = f"'{name}' is not supported here and would change the answer: {advice}."
-                raise invalid(message, param=name, code="unsupported_parameter")
+                raise invalid(message, param=name, code=UNSUPPORTED)
         elif name not in HARMLESS:
             kept[name] = value
     return kept
@@ -54,16 +54,18 @@ def _refusal(error: ValidationError, model: type[BaseModel]) -> ApiError:
     found = error.errors(include_url=False, include_input=False, include_context=False)
     same = [e for e in found if e["loc"][:1] == found[0]["loc"][:1]]
     # of a union every branch complains: the one that got furthest, or at least took the type, knows best
-    first = max(same, key=lambda e: (len(e["loc"]), not e["type"].endswith("_type")))
+    first = max(same, key=lambda e: (e["type"] == UNSUPPORTED, len(e["loc"]), not e["type"].endswith("_type")))
     place = _place(first["loc"])
-    name = str(first["loc"][0]) if first["loc"] else None
     if first["type"] == "extra_forbidden":
+        holder, key = _place(first["loc"][:-1]), str(first["loc"][-1])
+        place = f"{holder}.{key}" if holder else key  # as it was sent, also where it looks like pydantic's names
         known = {*model.model_fields, *(NEUTRAL if issubclass(model, Asked) else ())}
         hint = f": {did_you_mean(place, known)}" if len(first["loc"]) == 1 else "."
-        return invalid(f"Unrecognized request argument supplied: {place[:100]}{hint}", param=name)
+        return invalid(f"Unrecognized request argument supplied: {place[:100]}{hint}", param=place[:100])
     if first["type"] == "missing":
         return invalid(f"Missing required parameter: '{place}'.", param=place)
-    return invalid(f"Invalid value for '{place}': {first['msg']}.", param=place)
+    code = UNSUPPORTED if first["type"] == UNSUPPORTED else None
+    return invalid(f"Invalid value for '{place}': {first['msg']}.", param=place, code=code)
 
 
 def _place(loc: tuple[int | str, ...]) -> str:

@@ -16,6 +16,7 @@ from types import FrameType
 import uvicorn
 from starlette.types import ASGIApp
 
+from luthier.gateway.connection import Connection
 from luthier.gateway.service import Service
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -27,6 +28,7 @@ class GatedServer(uvicorn.Server):
     def __init__(self, app: ASGIApp, service: Service, ready: Callable[[], None]) -> None:
         config = uvicorn.Config(
             app,
+            http=Connection,
             lifespan="off",
             ws="none",
             access_log=False,

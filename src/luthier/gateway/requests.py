@@ -9,7 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+
+UNSUPPORTED = "unsupported_parameter"
+"""The code of what would change the answer and is not carried out."""
 
 NEUTRAL: dict[str, tuple[tuple[Any, ...], str]] = {
     "n": ((None, 1), "send one request for each answer"),
@@ -52,10 +56,17 @@ class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
 
 
+def _only_text(kind: Any) -> Any:
+    """Refuses a part of a message that is an image, a sound or a file."""
+    if isinstance(kind, str) and kind != "text":
+        raise PydanticCustomError(UNSUPPORTED, "this model reads text only; send parts of the type 'text'")
+    return kind
+
+
 class TextPart(_Body):
     """A piece of a message's text."""
 
-    type: Literal["text"]
+    type: Annotated[Literal["text"], BeforeValidator(_only_text)]
     text: str
 
 
@@ -64,6 +75,8 @@ class ChatMessage(_Body):
 
     role: Literal["system", "developer", "user", "assistant"]
     content: str | Annotated[list[TextPart], Field(min_length=1, max_length=256)]
+    name: Annotated[str, Field(max_length=64)] | None = None
+    """Accepted; changes nothing in the answer."""
     refusal: None = None
     audio: None = None
     function_call: None = None
@@ -140,7 +153,15 @@ class ChatRequest(Asked):
 
     messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=2048)]
     max_completion_tokens: Tokens | None = None
-    """Most tokens of the answer; OpenAI's newer name of max_tokens."""
+    """Most tokens of the answer; OpenAI's newer name of max_tokens. Where both are sent they must be the same."""
+
+    @field_validator("max_completion_tokens")
+    @classmethod
+    def _one_limit(cls, value: int | None, info: ValidationInfo) -> int | None:
+        other = info.data.get("max_tokens")
+        if value is not None and other is not None and value != other:
+            raise PydanticCustomError("two_limits", "it differs from max_tokens; send one of them")
+        return value
 
     @property
     def most(self) -> int | None:
@@ -148,10 +169,20 @@ class ChatRequest(Asked):
         return self.max_completion_tokens or self.max_tokens
 
 
+def _one_text(prompt: Any) -> Any:
+    """Refuses what OpenAI takes for a prompt beside one text."""
+    if isinstance(prompt, list) and prompt:
+        if all(type(part) in (int, list) for part in prompt):
+            raise PydanticCustomError(UNSUPPORTED, "token ids are not supported; send text")
+        if len(prompt) > 1:
+            raise PydanticCustomError(UNSUPPORTED, "send one request for each prompt")
+    return prompt
+
+
 class CompletionRequest(Asked):
     """POST /v1/completions."""
 
-    prompt: str | Annotated[list[str], Field(min_length=1, max_length=1)]
+    prompt: Annotated[str | Annotated[list[str], Field(min_length=1, max_length=1)], BeforeValidator(_one_text)]
     """The whole prompt, one text; it is gone on with as it stands, without a chat template."""
 
     @property

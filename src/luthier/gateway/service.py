@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from luthier.core.errors import UserError
-from luthier.gateway.errors import ApiError, busy, invalid, leaving, no_model
+from luthier.gateway.errors import ApiError, busy, invalid, leaving, no_model, too_long
 from luthier.gateway.gate import Gate
 from luthier.gateway.kinds import Kind
 from luthier.gateway.limits import Limits
@@ -58,8 +58,8 @@ class Service:
         try:
             ids = kind.ids(adapter.prompts, asked)
             if not ids:
-                raise invalid("The prompt is empty: there is nothing to go on with.")
-            sampling = self._sampling(asked, len(ids) + len(adapter.prefix))
+                raise invalid("The prompt is empty: there is nothing to go on with.", param=kind.reads)
+            sampling = self._sampling(kind, asked, len(ids) + len(adapter.prefix))
             return self.engine.submit(Request(tuple(ids), sampling, asked.model))
         except UserError as error:  # the chat template refuses these roles, for example
             raise invalid(str(error)) from None
@@ -68,15 +68,21 @@ class Service:
         except Closed:
             raise leaving() from None
 
-    def _sampling(self, asked: Asked, prompt_tokens: int) -> Sampling:
+    def _sampling(self, kind: Kind, asked: Asked, prompt_tokens: int) -> Sampling:
         """How an answer is drawn; raises `ApiError` (400) where prompt and answer are too long."""
         context, most, wanted = self.served.context, self.limits.tokens, asked.most or 1
         room = context if self.served.base.encoder_decoder else context - prompt_tokens
-        if prompt_tokens > context or wanted > room:
-            raise invalid(
+        if prompt_tokens > context or room < 1:
+            raise too_long(
+                f"The prompt has {prompt_tokens} tokens and the model reads and writes at most {context}: "
+                "shorten the prompt.",
+                kind.reads,
+            )
+        if wanted > room:
+            raise too_long(
                 f"The model reads and writes at most {context} tokens; the prompt has {prompt_tokens} and the answer "
                 f"may have {wanted}. Shorten the prompt or lower max_tokens.",
-                code="context_length_exceeded",
+                kind.reads,
             )
         if wanted > most:
             message = f"max_tokens is {wanted}; this server allows {most}. Lower it, or serve with --max-tokens."

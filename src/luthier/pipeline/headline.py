@@ -34,8 +34,7 @@ def _plan(work: Work, manifest: Manifest) -> str:
     passed = sum(entry["status"] == "ok" for entry in checks)
     estimate = read_json(work.folder / "estimate.json")
     words = f"{passed} of {len(checks)} checks passed"
-    total = f"{span(estimate['total']['seconds'])} of training and evaluation"
-    return f"{words}, {total} ahead in {size(estimate['memory_bytes'])}"
+    return f"{words}; {span(estimate['total']['seconds'])}, {size(estimate['memory_bytes'])} to train and test"
 
 
 def _train(work: Work, manifest: Manifest) -> str:
