@@ -56,7 +56,8 @@ class House:
         """The engine's own answer to one request, without the server."""
         ids = self.ids(model, prompt, chat)
         with Engine(self.service.served, max_batch=1) as engine:
-            return "".join(piece.text for piece in engine.submit(Request(ids, Sampling(**sampling), model)))
+            text = "".join(piece.text for piece in engine.submit(Request(ids, Sampling(**sampling), model)))
+        return text.lstrip() if chat else text
 
     def ids(self, model: str, prompt: str, chat: bool = False) -> tuple[int, ...]:
         from luthier.core.records import Message

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+
+from luthier.gateway.answer import _trimmed
+from luthier.generation.request import Piece
 
 PROMPT = "What is 3 plus one?"
 
@@ -144,3 +148,14 @@ def test_every_answer_has_an_id_and_its_time(house):
     ids = {response.headers["x-request-id"] for response in responses}
     assert len(ids) == 4 and all(id.startswith("req_") and len(id) == 36 for id in ids)
     assert all(int(response.headers["openai-processing-ms"]) >= 0 for response in responses)
+
+
+def test_white_space_before_an_answer_is_no_part_of_it():
+    async def came():
+        for text in (" ", "\n ", " 3 +", " 4 "):
+            yield Piece(text, 1)
+
+    async def read() -> list[str]:
+        return [piece.text async for piece in _trimmed(came())]
+
+    assert asyncio.run(read()) == ["", "", "3 +", " 4 "]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import ExitStack, aclosing, contextmanager
+from dataclasses import replace
 from typing import Any
 
 from starlette.requests import Request
@@ -44,7 +45,8 @@ async def _answer(request: Request, kind: Kind) -> Response:
         trace.found(asked, service.origin(asked.model))
         ticket = await service.submit(kind, asked)
         trace.queued(ticket)
-        followed = trace.follow(pieces(ticket, service.waiters))
+        came = pieces(ticket, service.waiters)
+        followed = trace.follow(_trimmed(came) if kind.trims else came)
         made = await unless_gone(request.receive, (_first if asked.stream else _whole)(trace, followed))
         if made is None:
             trace.gone()
@@ -53,6 +55,16 @@ async def _answer(request: Request, kind: Kind) -> Response:
             # what is held is let go when the stream ends, not here
             return EventStream(_events(trace, made, followed), trace, held.pop_all())
         return JSONResponse(made)
+
+
+async def _trimmed(came: Pieces) -> Pieces:
+    """The pieces without white space before the answer: as in the evaluation, it is no part of it."""
+    begun = False
+    async with aclosing(came):
+        async for piece in came:
+            text = piece.text if begun else piece.text.lstrip()
+            begun = begun or bool(text)
+            yield replace(piece, text=text)
 
 
 async def _first(trace: Trace, followed: Pieces) -> Piece:

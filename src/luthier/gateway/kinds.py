@@ -27,6 +27,7 @@ class Kind:
     object: str
     chunk: str  # the object of a stream's pieces
     opens: bool  # whether a stream begins with an empty piece
+    trims: bool  # whether white space before the answer is no part of it
     ids: Callable[[Prompts, Any], list[int]]
     said: Callable[[Any], str]  # the request's text, for those who opted in to record it
     whole: Callable[[str, str], dict[str, Any]]
@@ -67,6 +68,7 @@ CHAT = Kind(
     object="chat.completion",
     chunk="chat.completion.chunk",
     opens=True,
+    trims=True,
     ids=_chat_ids,
     said=_chat_said,
     whole=_chat_whole,
@@ -80,6 +82,7 @@ COMPLETION = Kind(
     object="text_completion",
     chunk="text_completion",
     opens=False,
+    trims=False,
     ids=_completion_ids,
     said=lambda asked: asked.text,
     whole=_completion_whole,
