@@ -2,7 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.luthier
+READY := $(VENV)/.luthier
+TOOLS := $(VENV)/.luthier-dev
 TORCH := $(shell grep '^torch==' constraints.txt)
 
 # Waiting threads sleep instead of spinning, and nothing asks the model hub.
@@ -10,18 +11,23 @@ export OMP_WAIT_POLICY := PASSIVE
 
 .PHONY: env demo test test-all test-clients lint bench
 
-env: $(STAMP)
+env: $(TOOLS)
 
 # torch goes first and pinned: resolved together with the rest, pip may choose another build of it.
-$(STAMP): pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Luthier needs Python 3.11: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(BIN)/python -m pip install --quiet $(TORCH)
-	$(BIN)/python -m pip install --quiet -c constraints.txt --group dev -e .
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[serve]"
 	@touch $@
 
-demo: env
+# what tests and checks need beside
+$(TOOLS): $(READY)
+	$(BIN)/python -m pip install --quiet -c constraints.txt --group dev
+	@touch $@
+
+demo: $(READY)
 	@$(BIN)/luthier quickstart
 	@echo "  first   . $(BIN)/activate"
 
