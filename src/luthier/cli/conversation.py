@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import unicodedata
 from collections.abc import Iterator, Sequence
+from contextlib import redirect_stdout
 from queue import SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING, Any, TextIO
@@ -57,7 +58,8 @@ class Page:
 
     def _line(self) -> str:
         if self.live:
-            return input(_prompt())
+            with redirect_stdout(self.out):  # `input` edits lines on the real standard output alone
+                return input(_prompt())
         line = sys.stdin.readline()
         if not line:
             raise EOFError
