@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 from luthier.evaluate.report.svg import Scale, frame
 from luthier.evaluate.report.words import number
@@ -48,6 +49,13 @@ def interval_bar(
     rail = f'<line class="rail" x1="4" x2="{width - 4}" y1="9" y2="9"/>'
     point = f'<circle style="fill:{colour}" cx="{dot}" cy="9" r="3.6"/>'
     return frame(width, height, title, told, rail + drawn + point, "bar")
+
+
+def score_bar(score: Mapping[str, Any], column: Iterable[Mapping[str, Any]], title: str, colour: str) -> str:
+    """A score's bar on the span of all scores of its column, zero included."""
+    edges = [other[key] for other in column for key in ("value", "low", "high") if other[key] is not None]
+    span = (min(0.0, *edges), max(edges) or 1.0)
+    return interval_bar(score["value"], score["low"], score["high"], span, title, colour)
 
 
 def ladder(rows: Sequence[Rung], title: str, width: int = 420) -> str:

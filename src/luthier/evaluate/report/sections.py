@@ -48,18 +48,9 @@ def _cell(facts: Facts, name: str, metric: str) -> dict[str, Any] | None:
     if score is None:
         return None
     column = [row[metric] for row in facts.scores.values() if metric in row]
-    edges = [c[key] for c in column for key in ("value", "low", "high") if c[key] is not None]
-    span = (min(0.0, *edges), max(edges) or 1.0)
     values = {c["value"] for c in column}
     pick = max if facts.metric(metric)["higher_is_better"] else min
-    bar = bars.interval_bar(
-        score["value"],
-        score["low"],
-        score["high"],
-        span,
-        f"{facts.metric(metric)['label']} of {name}",
-        colour(facts, name),
-    )
+    bar = bars.score_bar(score, column, f"{facts.metric(metric)['label']} of {name}", colour(facts, name))
     return {
         "value": number(score["value"]),
         "interval": f"{number(score['low'])} – {number(score['high'])}"

@@ -84,15 +84,8 @@ def _cell(column: Column, name: str, colour: str) -> dict[str, Any] | None:
     score = column.scores.get(name)
     if score is None:
         return None
-    edges = [s[key] for s in column.scores.values() for key in ("value", "low", "high") if s[key] is not None]
-    drawn = bars.interval_bar(
-        score["value"],
-        score["low"],
-        score["high"],
-        (min(0.0, *edges), max(edges) or 1.0),
-        f"{column.label} of {name} on {column.title}",
-        colour,
-    )
+    title = f"{column.label} of {name} on {column.title}"
+    drawn = bars.score_bar(score, column.scores.values(), title, colour)
     found = column.against_base(name)
     return {
         "value": number(score["value"]),
@@ -100,9 +93,7 @@ def _cell(column: Column, name: str, colour: str) -> dict[str, Any] | None:
         "best": len({s["value"] for s in column.scores.values()}) > 1 and score["value"] == column.best,
         "bar": Markup(drawn),
         "change": _change(found),
-        "mood": {True: "good", False: "bad", None: "soft"}[better(found, column.higher_is_better)]
-        if found
-        else "soft",
+        "mood": MOODS[better(found, column.higher_is_better) if found else None],
     }
 
 
