@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -51,6 +52,15 @@ class House:
     @property
     def models(self) -> list[str]:
         return list(self.service.origins)
+
+    def empties(self, seconds: float = 10) -> bool:
+        """Whether everybody leaves in time: a client has its last byte just before the server's side of it ends."""
+        end = time.monotonic() + seconds
+        while not self.service.gate.idle or self.service.engine.running:
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.01)
+        return True
 
     def alone(self, model: str, prompt: str, chat: bool = False, **sampling) -> str:
         """The engine's own answer to one request, without the server."""

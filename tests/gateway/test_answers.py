@@ -129,7 +129,7 @@ def test_a_hundred_streams_at_once_are_each_what_they_are_alone(house):
     with ThreadPoolExecutor(100) as pool:
         answers = list(pool.map(stream, jobs))
     assert answers == [house.alone(model, prompt, max_new_tokens=12) for model, prompt in jobs]
-    assert house.service.gate.idle and len(set(answers)) > 20
+    assert house.empties() and len(set(answers)) > 20
 
 
 def test_models_are_listed_and_found_by_names_with_slashes(house):

@@ -169,7 +169,7 @@ def test_a_defect_is_told_without_its_details(house, monkeypatch):
     status, error = refused(house, {"messages": USER})
     assert (status, error["type"]) == (500, "server_error") and "secret" not in json.dumps(error)
     monkeypatch.undo()
-    assert house.service.gate.idle
+    assert house.empties()
     assert house.client.post(
         "/v1/completions", json={"model": house.models[0], "prompt": "x", "max_tokens": 1}
     ).is_success
@@ -200,4 +200,4 @@ def test_an_answer_that_breaks_in_the_engine_is_an_error_and_the_next_one_is_who
         assert response.status_code == 500
     body["stream"] = False
     assert house.client.post("/v1/completions", json=body).json()["choices"][0]["text"] == expected
-    assert house.service.gate.idle
+    assert house.empties()

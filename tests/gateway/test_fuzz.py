@@ -33,7 +33,7 @@ def test_no_request_breaks_the_server(open_house, count):
     body = {"model": house.models[0], "prompt": "What is", "max_tokens": 4}
     said = house.client.post("/v1/completions", json=body).json()["choices"][0]["text"]
     assert said == house.alone(house.models[0], "What is", max_new_tokens=4)
-    assert house.service.gate.idle and not house.service.engine.running
+    assert house.empties()
 
 
 def wrong(case: Case, reply: Response, document: dict) -> str | None:

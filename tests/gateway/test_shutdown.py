@@ -133,7 +133,7 @@ def test_after_the_grace_what_still_runs_is_cancelled(slow):
     house.thread.join(20)
     assert not house.thread.is_alive() and time.monotonic() - start < 8
     assert stream.finish is None and stream.error["code"] == "shutting_down" and stream.text
-    assert house.service.gate.idle
+    assert house.empties()
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -152,7 +152,7 @@ def test_a_request_that_the_engine_closes_before_is_told_to_come_again(slow, str
         assert (reply.status_code, reply.json()["error"]["code"]) == (503, "shutting_down")
         assert reply.json()["error"]["type"] == "server_error" and int(reply.headers["retry-after"]) > 0
     running.join(20)
-    assert running.error["code"] == "shutting_down" and house.service.gate.idle
+    assert running.error["code"] == "shutting_down" and house.empties()
 
 
 def test_a_second_signal_ends_it_at_once(slow):
@@ -191,4 +191,4 @@ def test_a_body_that_takes_too_long_is_refused(house, monkeypatch):
     headers = {"content-type": "application/json"}
     with suppress(WriteError):
         assert house.client.post("/v1/completions", content=slowly(), headers=headers).status_code == 408
-    assert house.service.gate.idle
+    assert house.empties()
