@@ -9,7 +9,7 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 # Waiting threads sleep instead of spinning, and nothing asks the model hub.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: env demo test test-all test-clients lint bench
+.PHONY: env demo test test-all test-clients lint bench bench-train
 
 env: $(TOOLS)
 
@@ -55,5 +55,15 @@ lint: env
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
+# Two measurements stand aside: training beside TRL has a target of its own, and one needs a GPU.
+SCRIPTS := $(filter-out %/bench_train.py %/bench_gpu.py,$(wildcard benchmarks/bench_*.py))
+
 bench: env
-	for script in benchmarks/bench_*.py; do HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.$$(basename $$script .py) || exit 1; done
+	for script in $(SCRIPTS); do HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.$$(basename $$script .py) || exit 1; done
+
+# TRL, beside which training is measured, lies in a folder of its own: what it needs is in the environment already.
+PEERS ?= $(VENV)/peers
+
+bench-train: env
+	test -d $(PEERS)/trl || $(INSTALL) $(PEERS) --no-deps trl==1.16.0
+	HF_HUB_OFFLINE=1 LUTHIER_PEERS=$(PEERS) $(BIN)/python -m benchmarks.bench_train

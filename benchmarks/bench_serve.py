@@ -32,7 +32,7 @@ from httpx2 import AsyncClient, HTTPError, Limits
 
 from benchmarks.record import write
 from luthier.core.events import Stopwatch
-from luthier.core.records import from_json, input_text
+from luthier.core.records import input_text
 from luthier.core.shards import Shard
 from luthier.pipeline.index import entries, find
 
@@ -191,7 +191,7 @@ def server(run: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 async def measure(run: Path, streams: int, tokens: int, waves: int) -> dict[str, Any]:
     """Everything, against a server of the run."""
-    prompts = [input_text(from_json(row)) for row in Shard(run / "1-data" / "test").records()]
+    prompts = [input_text(record) for record in Shard(run / "1-data" / "test").records]
     with server(run) as (process, url):
         limits = Limits(max_connections=None, max_keepalive_connections=0)
         async with AsyncClient(base_url=url, timeout=None, limits=limits) as client:

@@ -26,14 +26,14 @@ evaluate: {metrics: [exact_match, perplexity], select: perplexity, max_new_token
 """
 
 
-def write_model(folder: Path, seed: int = 0, template: str | None = None) -> Path:
+def write_model(folder: Path, seed: int = 0, template: str | None = None, layers: int = 1) -> Path:
     """A Llama of toy width with random weights, and a tokenizer of bytes with this chat template."""
     tokenizer = bytes_tokenizer(template)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=16,
         intermediate_size=32,
-        num_hidden_layers=1,
+        num_hidden_layers=layers,
         num_attention_heads=2,
         max_position_embeddings=256,
         bos_token_id=tokenizer.bos_token_id,

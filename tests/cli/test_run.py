@@ -74,6 +74,16 @@ def test_stages_one_by_one(luthier):
     assert luthier("evaluate", trained["run"], "--json").document["status"] == "done"
 
 
+def test_a_range_of_learning_rates_is_tried_and_nothing_is_kept(luthier):
+    said = luthier("plan", "recipe.yaml", "--lr-range")
+    assert said.code == 0 and "●" in said.out and "train.learning_rate: " in said.out
+    document = luthier("plan", "recipe.yaml", "--lr-range", "--json").document
+    found = document["lr_range"]["full"]
+    assert len(found["rates"]) == len(found["smoothed"]) and f"{found['suggested']:.1e}" in said.out
+    assert list(document["stages"]) == ["data", "model"]
+    assert not (Path(document["out"]) / "3-plan").exists()
+
+
 def test_the_plan_tells_training_and_evaluation_apart(luthier, done):
     said = luthier("plan", "recipe.yaml")
     took = {name: found["actual"] for name, found in done["plan"].items()}

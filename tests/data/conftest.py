@@ -89,7 +89,7 @@ class Stage:
         return Shard(self.out / split)
 
     def rows(self, split: str = "train") -> list[dict[str, Any]]:
-        return self.shard(split).records()
+        return list(self.shard(split).rows)
 
 
 @pytest.fixture

@@ -6,18 +6,13 @@ import random
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from luthier.core.errors import UserError
-from luthier.data.duplicates import (
-    HASHES,
-    Neighbours,
-    bands,
-    exact_key,
-    jaccard,
-    near_pairs,
-    shingles,
-    signatures,
-)
+from luthier.data.buckets import CROWD, Buckets, bands
+from luthier.data.duplicates import Neighbours, firsts, jaccard, lasts, near_pairs, shingles
+from luthier.data.signatures import HASHES, exact_key, signatures
 
 SYLLABLES = ["ka", "lo", "mi", "ren", "sto", "vu", "pel", "tan", "gri", "osh", "dur", "wen"]
 
@@ -109,3 +104,30 @@ def test_exact_keys_see_through_white_space_and_unicode_forms():
 def test_a_similarity_that_nearly_everything_has_is_refused():
     with pytest.raises(UserError, match=r"data\.similarity = 0\.1: near-duplicates are looked for from 0\.3"):
         index(["a"], 0.1)
+
+
+@given(st.lists(st.integers(0, 6), max_size=40), st.lists(st.integers(0, 6), max_size=40))
+def test_copies_are_found_as_by_looking_at_every_one(numbers, others):
+    keys, among = (np.array([bytes([n, 0]) * 8 for n in some], dtype="S16") for some in (numbers, others))
+    assert firsts(keys).tolist() == [numbers.index(n) for n in numbers]
+    last = {n: place for place, n in enumerate(others)}
+    assert lasts(keys, among).tolist() == [last.get(n, -1) for n in numbers]
+
+
+def test_of_a_crowd_only_the_first_are_compared_with():
+    texts = [f"the same sentence again and again, but for the number at its end {i:04}" for i in range(CROWD + 40)]
+    near = index(texts, 0.8)
+    for row in range(len(texts) - 1):
+        near.add(row)
+    assert np.diff(Buckets(signatures(texts), 0.8).ends).max() == CROWD
+    found = near.find(len(texts) - 1)
+    assert found is not None and found[1] >= 0.8
+    near.clear()
+    assert near.find(len(texts) - 1) is None
+
+
+def test_a_row_like_no_other_is_in_no_bucket():
+    texts = [" ".join(sentence(random.Random(i), 30)) for i in range(50)]
+    buckets = Buckets(signatures([*texts, texts[7]]), 0.8)
+    count, _ = bands(0.8)
+    assert [len(buckets.of(row)) for row in range(51)] == [count * (row in (7, 50)) for row in range(51)]

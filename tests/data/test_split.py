@@ -7,7 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from luthier.core.errors import UserError
-from luthier.data.split import split_rows
+from luthier.data import split
+
+
+def split_rows(*given, **named) -> dict[str, list[int]]:
+    """The rows of each split as a list."""
+    return {name: rows.tolist() for name, rows in split.split_rows(*given, **named).items()}
 
 
 def keys(start: int, end: int) -> list[str]:

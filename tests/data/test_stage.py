@@ -285,7 +285,7 @@ def test_the_same_recipe_writes_the_same_bytes(stage, tmp_path):
     path = write_jsonl(tmp_path / "a.jsonl", [*pairs(60), *pairs(3)])
     made = [stage(sources=str(path), split={"validation": 0.1, "test": 0.1}) for _ in range(2)]
     files = [{p.relative_to(d.out): p.read_bytes() for p in d.out.rglob("*") if p.is_file()} for d in made]
-    assert files[0] == files[1] and len(files[0]) == 4 + 3 * 7
+    assert files[0] == files[1] and len(files[0]) == 4 + 3 * 8
 
 
 def test_dependencies_are_the_files_read(base, tmp_path):

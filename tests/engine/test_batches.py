@@ -20,12 +20,28 @@ PAIRS = [
 
 def test_packed_rows_lie_end_to_end():
     batch = collate(ROWS, Layout(encoder_decoder=False, packed=True, pad=0))
-    assert batch.inputs["input_ids"].tolist() == [[11, 12, 13, 14, 21, 22]]
-    assert batch.inputs["position_ids"].tolist() == [[0, 1, 2, 3, 0, 1]]
-    assert "attention_mask" not in batch.inputs and batch.lengths.tolist() == [4, 2]
+    filler = [0] * 58  # to 64 tokens, a sequence of its own
+    assert batch.inputs["input_ids"].tolist() == [[11, 12, 13, 14, 21, 22, *filler]]
+    assert batch.inputs["position_ids"].tolist() == [[0, 1, 2, 3, 0, 1, *range(58)]]
+    assert "attention_mask" not in batch.inputs and batch.lengths == (4, 2, 58)
     # 13 is said where 12 stands, 14 where 13 stands, 22 where 21 stands
     assert (batch.where.tolist(), batch.labels.tolist()) == ([1, 2, 4], [13, 14, 22])
     assert (batch.owner.tolist(), batch.rows, batch.tokens) == ([0, 0, 1], (5, 8), 6)
+
+
+def test_packed_pairs_lie_end_to_end_on_both_sides():
+    batch = collate(PAIRS, Layout(encoder_decoder=True, packed=True, pad=9, start=1))
+    assert batch.inputs["input_ids"].tolist() == [[11, 12, 13, 21, *[9] * 60]]
+    assert batch.inputs["decoder_input_ids"].tolist() == [[1, 31, 1, 41, 9, *[9] * 59]]
+    assert (batch.lengths, batch.answers) == ((3, 1, 60), (2, 3, 59))
+    assert (batch.where.tolist(), batch.labels.tolist()) == ([0, 1, 2, 4], [31, 32, 41, 43])
+    assert (batch.owner.tolist(), batch.tokens) == ([0, 0, 1, 1], 9)
+
+
+def test_a_row_that_fills_the_whole_gets_a_filler_all_the_same():
+    """An encoder-decoder's two sides have as many sequences each, whatever their lengths."""
+    batch = collate([Example(np.arange(64), np.arange(64), 0)], Layout(False, True, 0))
+    assert batch.lengths == (64, 64)
 
 
 def test_padded_rows_stand_below_one_another():
@@ -48,7 +64,7 @@ def test_an_encoder_decoder_is_given_its_own_answer_one_step_late():
 
 def test_a_prefix_stands_before_every_input_and_is_never_trained():
     decoder = collate(ROWS, Layout(encoder_decoder=False, packed=True, pad=0, prefix=(90, 91)))
-    assert decoder.inputs["input_ids"].tolist() == [[90, 91, 11, 12, 13, 14, 90, 91, 21, 22]]
+    assert decoder.inputs["input_ids"].tolist()[0][:10] == [90, 91, 11, 12, 13, 14, 90, 91, 21, 22]
     assert (decoder.where.tolist(), decoder.labels.tolist()) == ([3, 4, 8], [13, 14, 22])
     encoder = collate(PAIRS, Layout(encoder_decoder=True, packed=False, pad=9, prefix=(90,)))
     assert encoder.inputs["input_ids"].tolist() == [[90, 11, 12, 13], [90, 21, 9, 9]]

@@ -149,9 +149,10 @@ def test_a_best_variant_that_loses_to_a_baseline_is_said_to(tmp_path: Path) -> N
 def test_a_checkpoint_of_step_0_and_skipped_steps_are_warned_of(tmp_path: Path) -> None:
     run = build_run(tmp_path / "run", upto=4)
     path = run / "4-train" / "lora" / "result.json"
-    write_json(path, {**read_json(path), "best_step": 0, "skipped_steps": [3]})
+    write_json(path, {**read_json(path), "best_step": 0, "skipped_steps": [3], "spikes": [41, 57]})
     text = Page(write_report(run).read_text()).text
     assert "lora is the untrained model" in text and "not a number: 3" in text
+    assert "lora met 2 steps, the first at 41, whose loss or gradient lay far above" in text
 
 
 def test_losses_that_were_no_numbers_are_told_of_and_left_out_of_the_curve(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 from torch import Tensor
 
 from luthier.core.shards import Shard
+from luthier.engine.accelerated.swap import turn_back
 from luthier.engine.batches import layout_of
 from luthier.engine.job import Job, held_out
 from luthier.engine.score import score
@@ -23,11 +24,11 @@ from tests.train import toy
 
 LOSSES = 1e-5  # of each loss
 WEIGHTS = 1e-4  # of each tensor's largest number: AdamW divides by the gradient, and rounding in small ones shows
-STEPS = 6
+STEPS = 20
 METHODS = {
-    "full": {"method": "full"},
-    "lora": {"method": {"name": "lora", "rank": 4}, "learning_rate": 2e-2},
-    "prompt": {"method": {"name": "prompt", "tokens": 3}, "learning_rate": 0.1},
+    "full": {"method": "full", "learning_rate": 2e-3},
+    "lora": {"method": {"name": "lora", "rank": 4}, "learning_rate": 5e-3},
+    "prompt": {"method": {"name": "prompt", "tokens": 3}, "learning_rate": 2e-2},
 }
 SMOOTH = {"name": "adamw", "eps": 1e-4}  # a gradient that is zero but for rounding moves nothing
 
@@ -46,7 +47,7 @@ class Case:
         """The usual settings but for these."""
         usual = {"objective": self.objective, "tokens_per_step": 120, "optimizer": SMOOTH, "validate_every": 0}
         return toy.section(
-            self.folder, **{**usual, **METHODS[self.method], "epochs": 3, "max_steps": STEPS, **changed}
+            self.folder, **{**usual, **METHODS[self.method], "epochs": 9, "max_steps": STEPS, **changed}
         )
 
     def job(self) -> Job:
@@ -106,11 +107,26 @@ def test_the_order_of_rows_within_a_step_changes_nothing(case, usual, tmp_path):
     assert_equivalent(usual, case.run(tmp_path, shuffled))
 
 
-@of(["llama"])
+@of(["llama", "bloom", "t5"], objectives=["sft"])
 def test_padding_changes_nothing(case, usual, tmp_path):
     job = case.job()
     assert job.layout.packed
     assert_equivalent(usual, case.run(tmp_path, replace(job, layout=replace(job.layout, packed=False))))
+
+
+@of(["llama", "t5"], objectives=["sft"])
+def test_accelerated_blocks_change_nothing(case, usual, tmp_path):
+    job = case.job()
+    fast = [module for module in job.base.model.modules() if type(module).__name__.startswith("Fast")]
+    assert fast and job.acceleration.path == "accelerated"
+    for module in fast:
+        turn_back(module)
+    assert_equivalent(usual, case.run(tmp_path, job))
+
+
+@of(["llama", "bloom", "t5"], objectives=["sft"])
+def test_activations_computed_again_change_nothing(case, usual, tmp_path):
+    assert_equivalent(usual, case.run(tmp_path, activations="recompute"))
 
 
 @of(["llama", "t5"], methods=["full", "lora"])

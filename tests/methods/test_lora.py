@@ -133,3 +133,48 @@ def test_a_damaged_adapter_is_refused(file, tmp_path):
     Path(tmp_path / file).write_bytes(b"{")
     with pytest.raises(UserError, match="cannot be read"):
         load(toy_model("llama"), tmp_path)
+
+
+TOP = {"llama": "model.layers.1", "gpt2": "transformer.h.1", "bloom": "transformer.h.1", "t5": "decoder.block.1"}
+
+
+@pytest.mark.parametrize("family", TOP)
+def test_adapters_in_the_top_layer_alone(family, tmp_path):
+    """The linear layers of the last one, of an encoder-decoder its decoder's; PEFT loads them into the same."""
+    model = toy_model(family)
+    expected = {
+        n for n, m in model.named_modules() if n.startswith(TOP[family]) and isinstance(m, nn.Linear | Conv1D)
+    }
+    trainable = prepare(model, Lora(layers=1), seed=0)
+    assert {name.split(".lora_")[0] for name in trainable.parameters} == expected
+    train(trainable, 1e-2, steps=3)
+    save(trainable, tmp_path, Lora(layers=1), "the/base")
+    found = logits(trainable)
+    assert torch.equal(logits(load(toy_model(family), tmp_path)), found)
+    theirs = peft.PeftModel.from_pretrained(toy_model(family), tmp_path)
+    inputs = batch(trainable.model)
+    with torch.no_grad():
+        assert torch.equal(theirs(**inputs).logits, trainable.model(**inputs).logits)
+
+
+def test_targets_within_the_top_layers():
+    trainable = prepare(toy_model("llama"), Lora(layers=1, targets=("q_proj", "layers.1.mlp.up_proj")), seed=0)
+    layers = {name.split(".lora_")[0] for name in trainable.parameters}
+    assert layers == {"model.layers.1.self_attn.q_proj", "model.layers.1.mlp.up_proj"}
+    with pytest.raises(UserError, match=r"no linear layer is called 'model.layers.0.mlp.up_proj'"):
+        prepare(toy_model("llama"), Lora(layers=1, targets="model.layers.0.mlp.up_proj"), seed=0)
+
+
+@pytest.mark.parametrize(("family", "whose"), [("llama", "the model has"), ("t5", "its decoder has")])
+def test_more_layers_than_there_are(family, whose):
+    every = prepare(toy_model(family), Lora(layers=2), seed=0)
+    assert any("0." in name for name in every.parameters)
+    with pytest.raises(UserError, match=f"3 are asked for and {whose} 2: write 2 or less"):
+        prepare(toy_model(family), Lora(layers=3), seed=0)
+
+
+def test_a_model_whose_layers_are_no_single_stack_is_refused():
+    model = toy_model("llama")
+    model.model.more = nn.ModuleList()
+    with pytest.raises(UserError, match="no single stack of them to count: leave `layers` out"):
+        prepare(model, Lora(layers=1), seed=0)

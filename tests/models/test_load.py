@@ -124,7 +124,7 @@ def test_the_builtin_t5_has_the_size_it_says():
     expected = 4096 * 160 + 3 * (4 * attention + 3 * forward) + 3 * (8 * attention + 3 * forward)
     expected += 2 * 32 * 5 + 17 * 160
     assert sum(p.numel() for p in base.model.parameters()) == expected == 2_685_920
-    assert not base.packed and base.encoder_decoder and base.context == 512
+    assert base.packed and base.encoder_decoder and base.context == 512
 
 
 def test_damaged_weights(tmp_path):

@@ -22,7 +22,8 @@ from luthier.core.shards import IGNORED, Example
 from luthier.engine.batches import Layout, collate
 from luthier.engine.step import Computation, gradients
 from luthier.methods.contract import Trainable
-from luthier.models.packing import adopt
+from luthier.models.head import PLAIN, mark_plain_head
+from luthier.models.packing import adopt, counts_positions
 from luthier.objectives import OBJECTIVES
 
 WIDE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 97}
@@ -35,14 +36,14 @@ FAMILIES = {
         GPT2Config(n_embd=32, n_layer=2, n_head=4, vocab_size=97, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0),
         True,
     ),
-    "bloom": (BloomForCausalLM, BloomConfig(hidden_size=32, n_layer=2, n_head=4, vocab_size=97), False),
+    "bloom": (BloomForCausalLM, BloomConfig(hidden_size=32, n_layer=2, n_head=4, vocab_size=97), True),
     "t5": (
         T5ForConditionalGeneration,
         T5Config(
             d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4, vocab_size=97, dropout_rate=0.0,
             decoder_start_token_id=0, feed_forward_proj="gated-gelu", initializer_factor=0.3,
         ),
-        False,
+        True,
     ),
 }  # fmt: skip
 
@@ -51,6 +52,7 @@ def build(family):
     cls, config, packable = FAMILIES[family]
     torch.manual_seed(0)
     model = cls(deepcopy(config)).eval()
+    mark_plain_head(model)
     return model, adopt(model), packable
 
 
@@ -99,7 +101,8 @@ def test_loss_and_gradients_equal_padded_transformers(family, groups):
     assert packed == packable
     encoder_decoder = family == "t5"
     examples = rows(encoder_decoder)
-    loss, gradient = ours(model, examples, Layout(encoder_decoder, packed, 0), groups)
+    layout = Layout(encoder_decoder, packed, 0, positions=counts_positions(model))
+    loss, gradient = ours(model, examples, layout, groups)
     expected_loss, expected = plain(build(family)[0], examples, encoder_decoder)
     assert loss == pytest.approx(expected_loss, rel=1e-5)
     assert gradient.keys() == expected.keys()
@@ -119,13 +122,16 @@ def test_padded_and_packed_layouts_agree(family):
         torch.testing.assert_close(packed_gradient[name], value, rtol=1e-4, atol=1e-6)
 
 
-def test_only_labelled_positions_reach_the_output_layer():
+@pytest.mark.parametrize("plain", [True, False])
+def test_only_labelled_positions_reach_the_output_layer(plain):
+    """And none where the objective computes the likelihood from the hidden states."""
     model, _, _ = build("llama")
+    setattr(model.lm_head, PLAIN, plain)
     seen = []
     model.lm_head.register_forward_hook(lambda module, args, output: seen.append(output.shape[-2]))
     examples = rows(False)
     ours(model, examples, Layout(False, True, 0), [range(9)])
-    assert seen == [sum(int((e.labels[1:] != IGNORED).sum()) for e in examples)]
+    assert seen == [0 if plain else sum(int((e.labels[1:] != IGNORED).sum()) for e in examples)]
 
 
 def test_unlabelled_tokens_get_no_gradient():

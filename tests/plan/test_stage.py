@@ -15,6 +15,7 @@ from luthier.core.artefacts import Artefacts
 from luthier.core.errors import Refusal, UserError
 from luthier.core.files import read_json
 from luthier.core.shards import IGNORED
+from luthier.engine.optimizers import contract
 from luthier.evaluate.quick import validation_metrics
 from luthier.plan import probe, stage
 from luthier.plan.checks import CHECKS
@@ -147,7 +148,7 @@ def of_the_machine(*arguments):
 
 @pytest.mark.parametrize("shortage", [of_the_device, of_the_machine])
 def test_a_step_for_which_memory_does_not_suffice_is_refused(tmp_path, monkeypatch, shortage):
-    monkeypatch.setattr(probe, "gradients", shortage)
+    monkeypatch.setattr(contract, "gradients", shortage)
     with pytest.raises(Refusal, match=r"does not fit .* write train\.micro_tokens: 128"):
         plan(house(tmp_path, "plain"))
 

@@ -167,7 +167,7 @@ class House:
     ) -> House:
         """The training shard as another renderer, or another reader, would have written it; changes the set-up."""
         shard = Shard(self.shards / "train")
-        records = shard.records()
+        records = list(shard.rows)
         examples = [example(shard[row], from_json(body)) for row, body in enumerate(records)]
         write_shard(shard.folder, examples, [record(body) for body in records], [0] * len(records), shard.sources)
         return self

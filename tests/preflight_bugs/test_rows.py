@@ -24,7 +24,7 @@ def with_test_rows(folder: Path, rows: list[dict], **data: str) -> House:
 def test_exact_leak_of_training_rows_that_somebody_put_into_the_test_split(tmp_path):
     built = house(tmp_path, "plain")
     train, test = Shard(built.shards / "train"), Shard(built.shards / "test")
-    records = [*test.records(), *train.records()[:2]]
+    records = [*test.rows, *train.rows[:2]]
     examples = [*(test[row] for row in range(len(test))), train[0], train[1]]
     write_shard(test.folder, examples, records, [0] * len(records), test.sources)
     assert alarms(built.subject()) == {"exact-leak": "error"}

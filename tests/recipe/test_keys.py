@@ -23,7 +23,7 @@ from luthier.core.shards import Shard
 from luthier.engine.job import build, draw
 from luthier.pipeline import summary
 from luthier.pipeline.flow import run_flow
-from luthier.pipeline.folder import run_id
+from luthier.pipeline.folder import EVENTS, run_id
 from luthier.pipeline.stages import STAGES
 from luthier.recipe import yamltext
 from luthier.recipe.keys import keys
@@ -118,6 +118,10 @@ class Seen:
     def exports(self) -> list[str]:
         return sorted(path.parent.name for path in self.folder.glob("6-deploy/*/*/manifest.json"))
 
+    @property
+    def cached(self) -> bool:
+        return [event["cached"] for event in read_jsonl(self.folder / EVENTS) if "cached" in event][-1]
+
     def has(self, file: str) -> bool:
         return (self.folder / file).is_file()
 
@@ -137,6 +141,8 @@ class Case:
 
 CHATTY = ["model.base=chatty"]
 UNUSED = ["model.add_tokens=['<new>']"]  # an error of the preflight: a token is added and stands in no row
+SPIKY = ["data.sources.a.source=odd.jsonl", "train.on=[a]", "train.tokens_per_step=64", "train.epochs=3"]
+TOP_LAYER = ["model.base=deep", "train.method={name: lora, layers: 1}", "train.epochs=2"]
 CASES: dict[str, Case] = {
     "name": Case("name=other", None, lambda seen: run_id(seen.recipe)[:5]),
     "seed": Case("seed=8", "data", lambda seen: seen.rows("test")),
@@ -175,18 +181,31 @@ CASES: dict[str, Case] = {
     "train.epochs": Case("train.epochs=2", "train", lambda seen: seen.result["steps"]),
     "train.max_steps": Case("train.max_steps=2", "train", lambda seen: seen.result["steps"]),
     "train.tokens_per_step": Case("train.tokens_per_step=300", "train", lambda seen: seen.result["steps"]),
+    "train.rows_per_step": Case(
+        "train.rows_per_step=4", "train", lambda seen: seen.result["steps"], ["train.tokens_per_step=null"]
+    ),
     "train.micro_tokens": Case("train.micro_tokens=128", "data", lambda seen: seen.micro_batches),
     "train.optimizer": Case("train.optimizer.weight_decay=0.5", "train", lambda seen: seen.weights),
     "train.learning_rate": Case("train.learning_rate=1e-3", "train", lambda seen: seen.steps[-1]["loss"]),
+    "train.layer_decay": Case("train.layer_decay=0.5", "train", lambda seen: seen.weights),
+    "train.rates": Case("train.rates={mlp: 3}", "train", lambda seen: seen.weights),
     "train.schedule": Case("train.schedule=constant", "train", lambda seen: seen.steps[-1]["learning_rate"]),
     "train.warmup": Case("train.warmup=50%", "train", lambda seen: seen.steps[0]["learning_rate"]),
     "train.clip": Case("train.clip=1e-6", "train", lambda seen: seen.weights),
     "train.precision": Case("train.precision=bf16", "train", lambda seen: seen.steps[0]["loss"]),
+    "train.placement": Case(
+        "train.placement={name: fsdp, processes: 1, precision: bf16}", "train", lambda seen: seen.steps[0]["loss"]
+    ),
+    "train.activations": Case("train.activations=recompute", "train", lambda seen: seen.result["activations"]),
     "train.validate_every": Case("train.validate_every=50%", "train", lambda seen: len(seen.validations)),
     "train.select": Case("train.select=exact_match", "train", lambda seen: set(seen.validations[0])),
     "train.patience": Case(
         "train.patience=1", "train", lambda seen: seen.result["stopped"], ["train.learning_rate=10"]
     ),
+    "train.device": Case("train.device=mps", "train", lambda seen: seen.error),
+    "train.spikes": Case("train.spikes=skip", "train", lambda seen: seen.weights, SPIKY),
+    "train.track": Case("train.track=tensorboard", "train", lambda seen: (seen.variant / "tensorboard").is_dir()),
+    "train.cache_activations": Case("train.cache_activations=off", "train", lambda seen: seen.cached, TOP_LAYER),
     "train.checkpoint_every": Case("train.checkpoint_every=1e-6", "train", lambda seen: seen.checkpoints),
     "train.variants": Case("train.variants={x: {}, y: {}}", "train", lambda seen: seen.recipe.train.names),
     "evaluate.against": Case("evaluate.against=[lead]", None, lambda seen: set(seen.scores)),
@@ -230,6 +249,7 @@ def place(tmp_path_factory):
     write_model(folder / "model")
     write_model(folder / "other", seed=1)
     write_model(folder / "chatty", template=CHATML)
+    write_model(folder / "deep", layers=2)
     rows = [
         {"prompt": f"What is {i} plus one?", "completion": str(i + 1), "other": f"Not {i}.", "topic": f"t{i % 5}"}
         for i in range(60)
@@ -238,6 +258,8 @@ def place(tmp_path_factory):
     more = [rows[40], *near, {**rows[0], "prompt": "x" * 120}, {**rows[0], "prompt": "Why?", "completion": ""}]
     for name, chosen in (("rows", rows[:40]), ("more", rows[40:54] + more), ("few", rows[54:])):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in chosen))
+    odd = [{**row, "completion": "#!?@" if i % 12 == 9 else "yes"} for i, row in enumerate(rows)]
+    (folder / "odd.jsonl").write_text("".join(json.dumps(row) + "\n" for row in odd))
     (folder / "texts.jsonl").write_text('{"text": "running text of no subject"}\n')
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -275,7 +297,7 @@ def see(place, tmp_path_factory):
 
 def test_every_key_of_the_schema_has_its_case():
     assert set(CASES) == {key.name for key in keys()}
-    assert len(CASES) <= 60
+    assert len(CASES) <= 90
 
 
 @pytest.mark.parametrize("key", CASES)

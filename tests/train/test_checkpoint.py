@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from luthier.core.errors import Interrupted, UserError
+from luthier.engine.backend import fastest
 from luthier.train import checkpoint
+from luthier.train.stage import train_from_checkpoint
 from tests.train import toy
 from tests.train.test_resume import signalled
 
@@ -106,13 +108,16 @@ def test_one_of_the_same_names_and_other_shapes_is_refused(furnished, tmp_path):
 
 def test_what_was_chosen_at_start_up_is_restored_or_said(cut, caplog):
     folder, wanted, weights, _, out = cut
-    before = torch.get_num_threads()
+    before, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
     try:
         torch.set_num_threads(before + 1)
-        toy.assert_same(weights, toy.weights(toy.train(folder, wanted, out)[0]))
-        assert torch.get_num_threads() == before
+        job = toy.job_of(folder, wanted)
+        train_from_checkpoint(wanted, toy.inputs_of(folder), out, job, toy.not_asked)
+        toy.assert_same(weights, toy.weights(job))
+        assert (torch.get_num_threads(), torch.get_float32_matmul_precision()) == (before, fastest().matmul)
     finally:
         torch.set_num_threads(before)
+        torch.set_float32_matmul_precision(precision)
     assert not [record for record in caplog.records if "bit-identical" in record.message]
     bf16 = toy.section(folder, precision="bf16")
     toy.train(folder, bf16, out)

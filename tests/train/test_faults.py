@@ -1,20 +1,25 @@
-"""What goes wrong while training: losses that are not numbers, and memory that does not suffice."""
+"""What goes wrong while training: losses that are not numbers, memory and disks that do not suffice."""
 
 from __future__ import annotations
 
+import errno
+import signal
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from luthier.core.errors import UserError
+from luthier.core.errors import DiskError, Interrupted, UserError
 from luthier.core.records import Origin, PromptCompletion
-from luthier.train import stage
+from luthier.train import checkpoint, stage
+from luthier.train.journal import Journal
 from tests.train import toy
+from tests.train.test_resume import signalled
 
 POISONED = 9  # the row whose word is outside the vocabulary, so that it reads the planted embedding
-UNKNOWN = 2
+UNKNOWN, PADDING = 2, 0
 
 
 @pytest.fixture
@@ -78,11 +83,11 @@ def of_the_machine():
     torch.empty(2**60, dtype=torch.uint8)
 
 
-def memory_for(job, tokens, shortage=of_the_device):
-    """Let the job's model read at most this many tokens at once while it trains."""
+def memory_for(job, tokens, shortage=of_the_device, training=True):
+    """Let the job's model read at most this many tokens at once while it trains, or while it is validated."""
 
     def refuse(module, args, kwargs):
-        if module.training and kwargs["input_ids"].numel() > tokens:
+        if module.training == training and (kwargs["input_ids"] != PADDING).sum() > tokens:
             shortage()
 
     job.computation.trainable.model.register_forward_pre_hook(refuse, with_kwargs=True)
@@ -128,3 +133,79 @@ def test_another_error_is_not_taken_for_a_shortage(furnished, tmp_path):
 
     with pytest.raises(RuntimeError, match="must match the size"):
         toy.train(folder, wanted, tmp_path, memory_for(toy.job_of(folder, wanted), 8, broken))
+
+
+@pytest.mark.parametrize(("family", "shortage"), [("llama", of_the_device), ("bloom", of_the_machine)])
+def test_out_of_memory_in_a_validation_halves_its_batches_and_changes_nothing_else(
+    furnished, tmp_path, caplog, family, shortage
+):
+    folder = furnished(family)
+    wanted = toy.section(folder, micro_tokens=160)
+    expected, _ = toy.train(folder, wanted, tmp_path / "large")
+    job, state = toy.train(
+        folder, wanted, tmp_path / "small", memory_for(toy.job_of(folder, wanted), 40, shortage, training=False)
+    )
+    assert "engine.memory" in [record.event for record in caplog.records] and state.micro_tokens == 160
+    toy.assert_same(toy.weights(expected), toy.weights(job))
+    losses = [
+        [line["validation"]["loss"] for line in toy.validations(tmp_path / name)] for name in ("large", "small")
+    ]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-6)
+
+
+def test_a_row_that_cannot_even_be_validated_is_said_with_its_length(furnished, tmp_path):
+    folder = furnished()
+    wanted = toy.section(folder)
+    with pytest.raises(UserError, match=r"a row of \d+ tokens does not fit into memory when it is scored"):
+        toy.train(folder, wanted, tmp_path, memory_for(toy.job_of(folder, wanted), 3, training=False))
+
+
+@pytest.fixture
+def begun(furnished, tmp_path):
+    """A run with a checkpoint after step 3, and its journal."""
+    folder = furnished()
+    wanted = toy.section(folder)
+    with pytest.raises(Interrupted):
+        toy.train(folder, wanted, tmp_path / "run", signalled(toy.job_of(folder, wanted), 3, signal.SIGTERM))
+    return folder, wanted, tmp_path / "run"
+
+
+def assert_goes_on(folder, wanted, out):
+    """Resumed from its only checkpoint, it ends as one that was left alone."""
+    assert checkpoint.steps(out / "checkpoints") == ["00000003"]
+    job, _ = toy.train(folder, wanted, out)
+    expected, _ = toy.train(folder, wanted, out.parent / "alone")
+    toy.assert_same(toy.weights(expected), toy.weights(job))
+    assert toy.steps(out) == toy.steps(out.parent / "alone")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full, the disk that is always full")
+def test_a_full_disk_under_the_journal_is_said_and_the_run_goes_on_afterwards(begun, monkeypatch):
+    folder, wanted, out = begun
+
+    def write(self, **values):
+        """The journal's own writing, its file on a full disk from step 5 on."""
+        if values["step"] == 5:
+            self._path = Path("/dev/full")
+        ordinary(self, **values)
+
+    ordinary = Journal.write
+    monkeypatch.setattr(Journal, "write", write)
+    with pytest.raises(DiskError, match="no space left on the disk of /dev/full: free some and run `luthier resume`"):
+        toy.train(folder, wanted, out)
+    monkeypatch.undo()
+    assert_goes_on(folder, wanted, out)
+
+
+def test_a_full_disk_under_a_checkpoint_leaves_the_one_before_alone(begun, monkeypatch):
+    folder, wanted, out = begun
+
+    def full(path, *arguments):
+        path.write_bytes(b"half of it")
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(checkpoint.tensors, "write", full)
+    with pytest.raises(DiskError, match="no space left on the disk"):
+        toy.train(folder, wanted, out)
+    monkeypatch.undo()
+    assert_goes_on(folder, wanted, out)

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from luthier.core.files import read_json, write_json
-from luthier.core.records import from_json
+from luthier.core.files import read_json, read_jsonl, write_json
 from luthier.core.shards import Shard, write_shard
 from luthier.engine.batches import layout_of
 from luthier.engine.job import HELD_OUT, examples, held_out
@@ -60,6 +59,9 @@ def test_the_lines_of_a_run(furnished, tmp_path):
     read = [int(job.lengths[rows].sum()) for _, rows in job.steps]
     assert [line["tokens"] for line in lines] == [sum(read[: i + 1]) for i in range(10)]
     assert state.tokens == sum(read)
+    whole = [line for line in read_jsonl(tmp_path / "metrics.jsonl") if "validation" not in line]
+    assert [line["seconds"] for line in whole] == sorted(line["seconds"] for line in whole)
+    assert all(0 <= line["waiting"] <= 1 and line["cpu"] >= 0 and line["tokens_per_second"] for line in whole)
     assert [line["step"] for line in toy.validations(tmp_path)] == [0, 5, 10]
 
 
@@ -86,7 +88,7 @@ def test_a_variant_is_validated_on_the_sources_that_it_learns_from(tmp_path, on,
     names = {"train": ["even", "elsewhere"], "validation": ["even", "odd"]}
     for split, sources in names.items():
         shard = Shard(folder / "data" / split)
-        whole, bodies = [shard[row] for row in range(len(shard))], shard.records()
+        whole, bodies = [shard[row] for row in range(len(shard))], list(shard.rows)
         write_shard(folder / "data" / split, whole, bodies, [row % 2 for row in range(len(whole))], sources)
     write_json(folder / "data" / "card.json", {"weights": {"even": 1.0, "elsewhere": 1.0}})
     wanted = toy.section(folder, on=on, max_steps=1)
@@ -116,7 +118,7 @@ def test_answers_choose_the_checkpoint_where_the_recipe_says_so(furnished, tmp_p
     best = max(lines, key=lambda line: line["validation"]["rougeL"])
     assert result["validation"] == best["validation"] and result["best_step"] == best["step"] > 0
     trainable, base = saved(folder, tmp_path, "full")
-    records = [from_json(body) for body in Shard(folder / "data" / "validation").records()]
+    records = Shard(folder / "data" / "validation").records
     template = toy.job_of(folder, wanted).template
     again = validation_metrics(trainable, base, template, records, ("rougeL",), wanted.max_new_tokens)
     assert again["rougeL"] == best["validation"]["rougeL"] > lines[0]["validation"]["rougeL"]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from luthier.engine.backend import tuned
 from tests.train import toy
 
 PAGE = Path(__file__).parents[2] / "docs" / "loop.md"
@@ -27,7 +28,8 @@ def test_the_plain_twin_ends_in_the_same_bits(furnished, tmp_path, family, train
     (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.S)
     shown: dict = {}
     exec(compile(code, str(PAGE), "exec"), shown)
-    plain = shown["train_plainly"](wanted.seed, wanted.model, wanted.data, wanted.training, folder / "data")
+    with tuned(job.computation.device):
+        plain = shown["train_plainly"](wanted.seed, wanted.model, wanted.data, wanted.training, folder / "data")
     toy.assert_same(plain.parameters, toy.weights(job))
     untrained = toy.weights(toy.job_of(folder, wanted))
     assert any(not value.equal(untrained[name]) for name, value in plain.parameters.items())

@@ -16,6 +16,7 @@ from luthier.core.artefacts import Artefacts
 from luthier.core.files import read_jsonl, write_json
 from luthier.core.records import Origin, PromptCompletion, Record, Text, to_json
 from luthier.core.shards import write_shard
+from luthier.engine.backend import tuned
 from luthier.engine.job import Job, build
 from luthier.models.tokenizers import read_tokenizer
 from luthier.recipe.schema import Data, Model, Training
@@ -27,6 +28,7 @@ from tests.toy_models import toy_model
 
 DROPOUTS = ("dropout_rate", "resid_pdrop", "embd_pdrop", "attn_pdrop", "hidden_dropout", "attention_dropout")
 SEED = 7
+MACHINE = ("seconds", "memory_bytes", "tokens_per_second", "waiting", "cpu", "gpu")
 
 
 def write_base(folder: Path, family: str, dropout: float = 0.0) -> Path:
@@ -126,7 +128,8 @@ def train(folder: Path, wanted: TrainSection, out: Path, job: Job | None = None)
     """Train from the newest checkpoint in `out`, or from the start, to the end; the job holds the last weights."""
     out.mkdir(parents=True, exist_ok=True)
     job = job or job_of(folder, wanted)
-    return job, stage.train_from_checkpoint(wanted, inputs_of(folder), out, job, not_asked)
+    with tuned(job.computation.device):
+        return job, stage.train_from_checkpoint(wanted, inputs_of(folder), out, job, not_asked)
 
 
 def weights(job: Job) -> dict[str, Tensor]:
@@ -137,7 +140,7 @@ def weights(job: Job) -> dict[str, Tensor]:
 def steps(out: Path) -> list[dict[str, Any]]:
     """The lines of the steps, without what the clock and the machine say."""
     lines = [line for line in read_jsonl(out / "metrics.jsonl") if "validation" not in line]
-    return [{k: v for k, v in line.items() if k not in ("seconds", "memory_bytes")} for line in lines]
+    return [{k: v for k, v in line.items() if k not in MACHINE} for line in lines]
 
 
 def validations(out: Path) -> list[dict[str, Any]]:

@@ -23,6 +23,7 @@ from luthier.cli import (
     export,
     generate,
     keys,
+    launch,
     monitor,
     plan,
     quickstart,
@@ -57,6 +58,7 @@ SECTIONS: dict[str, tuple[Verb, ...]] = {
     "Whole runs": (
         (quickstart.quickstart, "a small summariser, in minutes", ""),
         (run.run, "all stages of a recipe", "recipe.yaml train.epochs=1 --out runs/first"),
+        (launch.launch, "a recipe on other machines", "recipe.yaml --on slurm --nodes 2 --gpus 4 --out jobs"),
         (resume.resume, "go on with a run where it stopped", "quickstart-3f2a"),
         (runs.runs, "list the runs", ""),
         (compare.compare, "scores of one run or several", "quickstart-3f2a"),
@@ -67,6 +69,7 @@ SECTIONS: dict[str, tuple[Verb, ...]] = {
         (schema.schema, "what a recipe may say", "--keys"),
     ),
 }
+RANKS = {"RANK", "WORLD_SIZE", "MASTER_ADDR"}  # set where a launcher (torchrun) has started several of this process
 MISSING = {  # what to do about an argument that is not there, by its name
     "recipe": "`luthier quickstart` runs a recipe that is shipped",
     "run": "`luthier runs` lists the runs",
@@ -117,13 +120,18 @@ def main() -> None:
     """The entry point: settings that must stand before torch is imported, then the verb."""
     # threads that wait for work sleep: several times faster on a machine that others use too
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # in bf16 oneDNN keeps the kernels of 1,024 matrix shapes, and batches of text have a new shape each: gigabytes
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
+    # oneDNN, and torch above it, keep the kernels of 1,024 matrix shapes each, and texts bring ever new ones
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
+    os.environ.setdefault("LRU_CACHE_CAPACITY", "64")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TQDM_DISABLE", "1")  # Luthier draws its own bars
     signal.signal(signal.SIGTERM, _stop)
+    if RANKS.issubset(os.environ):
+        from luthier.pipeline.worker import attended
+
+        sys.exit(attended(lambda: invoke(sys.argv[1:])))
     sys.exit(invoke(sys.argv[1:]))
 
 

@@ -41,5 +41,28 @@ def show_plan(document: dict[str, Any]) -> None:
             found = document["plan"][name]
             after = f", was {words(found['actual'])}" if found["actual"] is not None else ""
             page.print(f"  {title:<10} {words(found['predicted'])}{after}")
+    for name, found in document["paths"].items():
+        page.print(f"  {'path':<10} {escape(name)}: {found['path']} [dim]({escape(found['why'])})[/]", soft_wrap=True)
+    show_devices(document)
     if "report" not in document["artefacts"]:
         page.print(f"  {'next':<10} {escape(advice(document))}", soft_wrap=True)
+
+
+def show_devices(document: dict[str, Any]) -> None:
+    """What each device would hold of the largest variant, on several of them."""
+    from luthier.pipeline.headline import size
+
+    variants = document["bytes_per_device"]
+    if not variants:
+        return
+    name = max(variants, key=lambda variant: max(variants[variant]["1"].values()))
+    table = Table(title=f"{name}: weights, gradients, optimiser on each device", box=None, title_justify="left")
+    table.add_column("  devices", justify="right")
+    shared = variants[name]["1"]
+    for what in shared:
+        table.add_column("nothing shared" if what == "none" else f"+ {what}", justify="right")
+    for devices, held in variants[name].items():
+        table.add_row(devices, *(size(held[what]) for what in shared))
+    page = console()
+    page.print()
+    page.print(table)

@@ -20,6 +20,7 @@ from luthier.core.errors import UserError
 from luthier.core.files import digest, read_json, sha256, write_json
 
 MANIFEST = "manifest.json"
+TRAININGS = ("train", "training")  # the keys of a section under which settings of stage 4 stand
 PACKAGES = ("torch", "transformers", "tokenizers", "peft", "numpy", "safetensors")
 
 
@@ -90,7 +91,24 @@ def versions() -> dict[str, str]:
 
 def key(stage: str, section: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
     """The identity of a stage's work: the same key means that the folder need not be made again."""
-    return digest([stage, luthier.__version__, section, inputs])
+    return digest([stage, luthier.__version__, placeless(section), inputs])
+
+
+def placeless(body: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe's or a section's values without where training is placed, which changes results by rounding alone.
+
+    What stays of a placement is the precision that it names. So a run can go on elsewhere from where it stopped.
+    """
+    return {name: _unplaced(value) if name in TRAININGS else value for name, value in body.items()}
+
+
+def _unplaced(training: Mapping[str, Any]) -> dict[str, Any]:
+    placement = training.get("placement")
+    precision = placement.get("precision") if isinstance(placement, Mapping) else None
+    shaping = {} if precision is None else {"placement": precision}
+    variants = {name: _unplaced(own) for name, own in training.get("variants", {}).items()}
+    rest = {name: value for name, value in training.items() if name not in ("placement", "variants")}
+    return {**rest, **shaping, **({"variants": variants} if variants else {})}
 
 
 def seal(

@@ -7,6 +7,7 @@ Everything else that escapes is a defect of Luthier's (exit code 3).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -29,6 +30,11 @@ class Refusal(ValueError):
 
 class Interrupted(Exception):
     """Ctrl-C or SIGTERM arrived and the state was saved first: exit code 130."""
+
+
+def masked(text: str) -> str:
+    """The text with user and password of every address in it blotted out."""
+    return re.sub(r"://[^/@\s]+@", "://***@", text)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

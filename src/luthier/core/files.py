@@ -114,10 +114,15 @@ def read_jsonl(path: Path) -> list[Any]:
         return [json.loads(line) for line in file]
 
 
+def unsealed(path: Path) -> Path:
+    """The temporary name under which `new_folder` lets a folder be filled."""
+    return path.with_name(f".{path.name}.tmp")
+
+
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """Fill a folder under a temporary name; it takes its own name, synced, only when the block ends well."""
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = unsealed(path)
     shutil.rmtree(temporary, ignore_errors=True)
     with disk_errors(path):
         temporary.mkdir(parents=True)

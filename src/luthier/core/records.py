@@ -94,16 +94,21 @@ KINDS: dict[str, type] = {"text": Text, "prompt-completion": PromptCompletion, "
 
 def content(record: Record) -> dict[str, Any]:
     """What the record says, without where it came from."""
-    body = _body(record)
-    for key in ("origin", "group", "fields"):
-        body.pop(key, None)
-    return body
+    return _content(_body(record))
+
+
+def _content(body: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in body.items() if key not in ("origin", "group", "fields")}
 
 
 def record_id(record: Record) -> str:
     """16 hexadecimal digits from the record's source and content: where lineage starts."""
-    body = json.dumps([record.origin.source, content(record)], sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(body.encode()).hexdigest()[:16]
+    return _id(record, _body(record))
+
+
+def _id(record: Record, body: dict[str, Any]) -> str:
+    said = json.dumps([record.origin.source, _content(body)], sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(said.encode()).hexdigest()[:16]
 
 
 def input_text(record: Record) -> str:
@@ -144,7 +149,8 @@ def own_column(record: Record, column: str, key: str) -> str:
 def to_json(record: Record) -> dict[str, Any]:
     """The record as JSON values, with its id and its kind."""
     kind = next(name for name, cls in KINDS.items() if isinstance(record, cls))
-    return {"id": record_id(record), "kind": kind, **_body(record)}
+    body = _body(record)
+    return {"id": _id(record, body), "kind": kind, **body}
 
 
 def _body(record: Record) -> dict[str, Any]:

@@ -35,7 +35,7 @@ class Facts:
     ledger: Ledger
     found: Found
     spool: Spool
-    splits: Mapping[str, Sequence[int]]
+    splits: Mapping[str, np.ndarray]
     template: Template
     context: int
 
@@ -101,28 +101,28 @@ def _source(facts: Facts, source: Input) -> dict[str, Any]:
     }
 
 
-def _split(facts: Facts, rows: Sequence[int]) -> dict[str, Any]:
+def _split(facts: Facts, rows: np.ndarray) -> dict[str, Any]:
     spool = facts.spool
-    lengths = spool.lengths(rows)
+    lengths, counts = spool.sizes[spool.pieces(rows)], spool.counts(rows)
     labels = lengths[:, 1] if facts.template.encoder_decoder else lengths[:, 2]
     inputs = lengths[:, 0] if facts.template.encoder_decoder else lengths[:, 0] - lengths[:, 2]
     tokens = int(inputs.sum() + labels.sum())
-    owner = [row for row in rows for _ in spool.pieces(row)]
-    longest = np.argsort(-(inputs + labels), kind="stable")[:LONGEST]
-    sources = [facts.inputs[facts.intake.source[row]].name for row in rows]
+    owner = np.repeat(rows, counts)
+    longest = np.argsort(-(inputs + labels), kind="stable")[:LONGEST].tolist()
+    sources, firsts, sizes = np.unique(facts.intake.source[rows], return_index=True, return_counts=True)
     return {
         "rows": len(rows),
         "examples": len(owner),
-        "truncated_rows": sum(spool.truncated[row] for row in rows),
-        "texts_cut_into_pieces": sum(len(spool.pieces(row)) > 1 for row in rows),
-        "sources": {name: sources.count(name) for name in dict.fromkeys(sources)},
-        "groups": len({spool.groups[row] for row in rows} - {None}),
+        "truncated_rows": int(spool.truncated[rows].sum()),
+        "texts_cut_into_pieces": int((counts > 1).sum()),
+        "sources": {facts.inputs[int(sources[i])].name: int(sizes[i]) for i in np.argsort(firsts)},
+        "groups": spool.groups(rows),
         "tokens": tokens,
         **_trained(int(labels.sum()), tokens),
         "input_tokens": _histogram(inputs),
         "answer_tokens": _histogram(labels),
-        "longest": [{**_place(spool, owner[i]), "tokens": int(inputs[i] + labels[i])} for i in longest],
-        "samples": [_sample(facts, row) for row in rows[:SAMPLES]],
+        "longest": [{**_place(spool, int(owner[i])), "tokens": int(inputs[i] + labels[i])} for i in longest],
+        "samples": [_sample(facts, int(row)) for row in rows[:SAMPLES]],
     }
 
 
@@ -155,7 +155,7 @@ def _place(spool: Spool, row: int) -> dict[str, Any]:
 
 def _sample(facts: Facts, row: int) -> dict[str, Any]:
     """What the model is given and what it learns to say, decoded with every special token shown."""
-    example = facts.spool.example(facts.spool.pieces(row)[0])
+    example = facts.spool.example(int(facts.spool.pieces(np.array([row]))[0]))
     tokenizer: PreTrainedTokenizerBase = facts.template.encoder.tokenizer
     answer = example.labels[example.labels != IGNORED]
     given = example.input_ids

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import Any
+
+import numpy as np
 
 from luthier.core.errors import UserError, did_you_mean
 from luthier.core.events import emit
 from luthier.core.progress import track
-from luthier.core.records import Conversation, Record, full_text, record_id
-from luthier.data.convert import Unusable, to_record
 from luthier.data.layouts import View, view_of
 from luthier.data.ledger import Ledger
 from luthier.data.readers import BadRow, Row, entry_of, read, start_rows
-from luthier.data.render import Renderer
 from luthier.data.spool import Spool
+from luthier.data.taking import TOO_LONG, Taken
+from luthier.data.workers import Workers
 from luthier.recipe.schema import Data, Source
 
 LOOKED_AT = 100  # rows whose columns tell the layout
+CHUNK = 512  # rows that are rendered together
 POOL = "pool"  # the rows that are shared out; the others go where the recipe sends their source
 GENERAL = "general"  # running text, whatever the layout of the rows to learn from
 
@@ -34,13 +36,13 @@ class Input:
     destination: str
 
 
-@dataclass
+@dataclass(frozen=True)
 class Intake:
-    """What came in: the spool's rows by destination, and how each source was read."""
+    """What came in: the spool's rows by destination, the input that each is of, and how each source was read."""
 
-    rows: dict[str, list[int]] = field(default_factory=dict)
-    source: list[int] = field(default_factory=list)  # of each spooled row, its index in `inputs`
-    views: dict[str, View] = field(default_factory=dict)
+    rows: dict[str, np.ndarray]
+    source: np.ndarray
+    views: dict[str, View]
 
 
 def inputs_of(data: Data) -> list[Input]:
@@ -72,35 +74,53 @@ def _sizes(data: Data) -> dict[str, int | float | str]:
     return {"test": data.split.test, "validation": data.split.validation, **general}
 
 
-def take_in(data: Data, seed: int, render: Renderer, ledger: Ledger, spool: Spool) -> Intake:
+def take_in(data: Data, seed: int, workers: Workers, ledger: Ledger, spool: Spool) -> Intake:
     """Read every source into the spool."""
-    intake = Intake({POOL: []})
-    inputs = inputs_of(data)
-    for index, source in enumerate(inputs):
-        rows = _limited(source, seed, ledger)
-        looked_at = list(islice(rows, LOOKED_AT))
+    views: dict[str, View] = {}
+    taken: dict[str, list[np.ndarray]] = {POOL: []}
+    source_of = array("i")
+    for index, source in enumerate(inputs_of(data)):
+        limit = start_rows(source.source.source, source.source.rows)
+        rows = _counted(read(source.name, source.source.source, seed, limit), source.name, ledger)
+        wanted = islice(rows, limit)
+        looked_at = list(islice(wanted, LOOKED_AT))
         view = _view(data, source, looked_at)
         if view is not None:
-            intake.views[source.name] = view
-        kept = intake.rows.setdefault(source.destination, [])
-        for row in track(chain(looked_at, rows), f"reading {source.name}"):
-            if _take_row(row, view, render, ledger, spool, intake):
-                kept.append(len(spool) - 1)
-                intake.source.append(index)
-    _all_columns_used(data, intake.views)
-    spool.close()
-    return intake
-
-
-def _limited(source: Input, seed: int, ledger: Ledger) -> Iterator[Row | BadRow]:
-    """The source's first rows; those beyond its `rows` are counted as removed."""
-    limit = start_rows(source.source.source, source.source.rows)
-    for number, row in enumerate(read(source.name, source.source.source, seed, limit), 1):
-        ledger.came(source.name)
-        if limit is not None and number > limit:
+            views[source.name] = view
+        first = len(spool)
+        tracked = track(chain(looked_at, wanted), f"reading {source.name}")
+        for (chunk, _), found in workers.take((some, view) for some in _chunks(tracked)):
+            _enter(chunk, found, ledger)
+            spool.add(found)
+        for row in rows:  # those beyond the source's `rows`
             ledger.remove("rows", row.origin, None)
+        taken.setdefault(source.destination, []).append(np.arange(first, len(spool), dtype=np.int32))
+        source_of.extend([index] * (len(spool) - first))
+    _all_columns_used(data, views)
+    spool.close()
+    rows_of = {name: np.concatenate([np.zeros(0, dtype=np.int32), *parts]) for name, parts in taken.items()}
+    return Intake(rows_of, np.frombuffer(source_of, dtype=np.int32) if source_of else np.zeros(0, np.int32), views)
+
+
+def _counted(rows: Iterable[Row | BadRow], name: str, ledger: Ledger) -> Iterator[Row | BadRow]:
+    for row in rows:
+        ledger.came(name)
+        yield row
+
+
+def _chunks(rows: Iterable[Row | BadRow]) -> Iterator[list[Row | BadRow]]:
+    remaining = iter(rows)
+    return iter(lambda: list(islice(remaining, CHUNK)), [])
+
+
+def _enter(chunk: Sequence[Row | BadRow], taken: Taken, ledger: Ledger) -> None:
+    """Enter in the ledger the rows of a chunk that were not kept."""
+    for place, reason, id in taken.gone:
+        row = chunk[place]
+        if reason == TOO_LONG:
+            ledger.remove("too_long", row.origin, id)
         else:
-            yield row
+            ledger.reject(row.origin, reason, row.raw if isinstance(row, BadRow) else dict(row.values))
 
 
 def _view(data: Data, source: Input, rows: Iterable[Row | BadRow]) -> View | None:
@@ -121,33 +141,6 @@ def _view(data: Data, source: Input, rows: Iterable[Row | BadRow]) -> View | Non
     columns = {name: "+".join(own) for name, own in view.columns.items()}
     emit("data.layout", f"{place}: read as {view.layout}, because {view.why}", layout=view.layout, columns=columns)
     return replace(view, group=by)
-
-
-def _take_row(
-    row: Row | BadRow, view: View | None, render: Renderer, ledger: Ledger, spool: Spool, intake: Intake
-) -> bool:
-    """Spool one row, or enter in the ledger why not."""
-    if isinstance(row, BadRow) or view is None:
-        reason, raw = (row.reason, row.raw) if isinstance(row, BadRow) else ("no layout", row.values)
-        ledger.reject(row.origin, reason, raw)
-        return False
-    try:
-        record = to_record(row, view)
-        rendered = render(record)
-    except (Unusable, UserError) as error:  # the chat template, too, may refuse a conversation
-        ledger.reject(row.origin, str(error), dict(row.values))
-        return False
-    if not rendered.examples:
-        ledger.remove("too_long", row.origin, record_id(record))
-        return False
-    spool.add(record, _compared(record), rendered.examples, rendered.truncated)
-    return True
-
-
-def _compared(record: Record) -> str:
-    """The text by which copies are told: the tools count too, for with others the same words mean another thing."""
-    tools = record.tools if isinstance(record, Conversation) else ()
-    return "\n".join([full_text(record), *(json.dumps(tool, sort_keys=True) for tool in tools)])
 
 
 def _all_columns_used(data: Data, views: dict[str, View]) -> None:

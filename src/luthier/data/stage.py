@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from luthier.chat.template import Template, template_for
+import numpy as np
+
+from luthier.chat.template import Template
 from luthier.core.artefacts import Artefacts, Counts
 from luthier.core.errors import UserError
 from luthier.core.events import emit, warn
 from luthier.core.files import disk_errors, sha256, write_json
 from luthier.core.records import Text, to_json
-from luthier.core.shards import write_shard
+from luthier.core.shards import AT_ONCE, Block, line_of, write_blocks
 from luthier.data.card import FEW, Facts, card
 from luthier.data.intake import inputs_of, take_in
 from luthier.data.layouts import check_columns
 from luthier.data.ledger import open_ledger
 from luthier.data.readers import digests
-from luthier.data.render import Renderer
 from luthier.data.sieve import Sieve
 from luthier.data.spool import Spool, open_spool
+from luthier.data.taking import kit_of
+from luthier.data.workers import Workers
 from luthier.models.resolve import resolve
-from luthier.models.tokenizers import load_tokenizer
 from luthier.recipe.sections import DataSection
 
 SHAPING = (".json", ".jinja", ".model", ".txt")  # endings of a model folder's files that shape tokens and context
@@ -38,20 +40,20 @@ def run(section: DataSection, inputs: Artefacts, out: Path) -> Counts:
     data = section.data
     check_columns(data)
     sources = inputs_of(data)
-    resolved = resolve(section.model)
-    template = template_for(load_tokenizer(section.model), data, resolved.encoder_decoder)
-    if data.split.general is not None and resolved.encoder_decoder:
+    kit = kit_of(section)
+    template = kit.render.template
+    if data.split.general is not None and template.encoder_decoder:
         _check_sentinels(template)
-    render = Renderer(template, resolved.context, data.too_long)
     with open_ledger(out) as ledger, disk_errors(out), open_spool(out / ".spool") as spool:
-        intake = take_in(data, section.seed, render, ledger, spool)
+        with Workers(section, kit) as workers:
+            intake = take_in(data, section.seed, workers, ledger, spool)
         ledger.check(data.max_rejected)
         sieve = Sieve(data, section.seed, spool, ledger)
         splits = sieve.splits(intake)
         names = [source.name for source in sources]
         for name, rows in splits.items():
             _write_split(out / name, rows, spool, template, intake.source, names)
-        facts = Facts(data, sources, intake, ledger, sieve.found, spool, splits, template, resolved.context)
+        facts = Facts(data, sources, intake, ledger, sieve.found, spool, splits, template, kit.render.context)
         body = card(facts)
         counts = ledger.counts()
     write_json(out / "card.json", body)
@@ -83,26 +85,39 @@ def _check_sentinels(template: Template) -> None:
 
 
 def _write_split(
-    folder: Path, rows: Sequence[int], spool: Spool, template: Template, source: Sequence[int], names: Sequence[str]
+    folder: Path, rows: np.ndarray, spool: Spool, template: Template, source: np.ndarray, names: Sequence[str]
 ) -> None:
     """One shard: a row of it for each example."""
-    examples = (spool.example(piece) for row in rows for piece in spool.pieces(row))
-    owners = [source[row] for row in rows for _ in spool.pieces(row)]
-    write_shard(folder, examples, _records(rows, spool, template), owners, names)
+    parts = (rows[start : start + AT_ONCE] for start in range(0, len(rows), AT_ONCE))
+    write_blocks(folder, (_block(part, spool, template, source[part]) for part in parts), names)
 
 
-def _records(rows: Sequence[int], spool: Spool, template: Template) -> Iterator[dict[str, Any]]:
-    """The records in JSON, one for each example; a piece of a longer text has the piece's own text."""
-    for row in rows:
-        pieces = spool.pieces(row)
-        if len(pieces) == 1:
-            yield spool.json(row)
-            continue
-        record = spool.record(row)
-        assert isinstance(record, Text)
-        for piece in pieces:
-            ids = spool.example(piece).input_ids.tolist()
-            yield to_json(replace(record, text=template.encoder.tokenizer.decode(ids, skip_special_tokens=True)))
+def _block(rows: np.ndarray, spool: Spool, template: Template, source: np.ndarray) -> Block:
+    pieces, counts = spool.pieces(rows), spool.counts(rows)
+    examples = [spool.example(piece) for piece in pieces.tolist()]
+    lines = [
+        line for row, count in zip(rows.tolist(), counts, strict=True) for line in _lines(row, count, spool, template)
+    ]
+    return Block(
+        input_ids=np.concatenate([example.input_ids for example in examples]),
+        input_lengths=spool.sizes[pieces, 0],
+        labels=np.concatenate([example.labels for example in examples]),
+        label_lengths=spool.sizes[pieces, 1],
+        lines=b"".join(lines),
+        line_lengths=np.array([len(line) for line in lines]),
+        source=np.repeat(source, counts),
+    )
+
+
+def _lines(row: int, count: int, spool: Spool, template: Template) -> list[bytes]:
+    """The record in JSON, one for each example; a piece of a longer text has the piece's own text."""
+    if count == 1:
+        return [spool.line(row)]
+    record = spool.record(row)
+    assert isinstance(record, Text)
+    ids = [spool.example(piece).input_ids.tolist() for piece in spool.pieces(np.array([row])).tolist()]
+    texts = [template.encoder.tokenizer.decode(piece, skip_special_tokens=True) for piece in ids]
+    return [line_of(to_json(replace(record, text=text))) for text in texts]
 
 
 def _say(body: dict[str, Any], counts: Counts) -> None:

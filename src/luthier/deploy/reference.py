@@ -12,7 +12,7 @@ from torch import Tensor
 
 from luthier.core.errors import UserError
 from luthier.core.files import read_json
-from luthier.core.records import Conversation, PromptCompletion, Record, Text, from_json
+from luthier.core.records import Conversation, PromptCompletion, Record, Text
 from luthier.core.shards import Example, Shard
 from luthier.deploy.reload import generation_facts, token_facts
 from luthier.deploy.trained import Trained
@@ -64,8 +64,7 @@ def take(trained: Trained) -> Reference:
     if not len(shard):
         raise UserError("an export is compared on test rows, and there are none: raise data.split.test, such as 10%")
     chosen = _spread(len(shard), ROWS)
-    bodies = shard.records()
-    records = [from_json(bodies[row]) for row in chosen]
+    records = [shard.records[row] for row in chosen]
     rows = [_row(trained, shard[row], len(chosen)) for row in chosen]
     prompts = [(prompt, record) for record in records if (prompt := asked_as(trained, record)) is not None]
     ids = [trained.template.prompt_ids(record) for _, record in prompts]

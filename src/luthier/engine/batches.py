@@ -16,7 +16,10 @@ from torch import Tensor
 
 from luthier.core.shards import IGNORED, Example
 from luthier.models.load import Base
+from luthier.models.packing import counts_positions
 from luthier.objectives.contract import Batch, Vocabulary
+
+ROUND = 64  # a packed row is a multiple of so many tokens
 
 
 @dataclass(frozen=True)
@@ -28,13 +31,15 @@ class Layout:
     pad: int
     start: int = 0  # the first token that an encoder-decoder's decoder is given
     prefix: tuple[int, ...] = ()
+    positions: bool = True  # whether packed tokens are told their positions
 
 
 def layout_of(base: Base, prefix: tuple[int, ...] = ()) -> Layout:
     """The layout of a loaded base."""
     start = base.model.config.decoder_start_token_id if base.encoder_decoder else 0
     pad = base.tokenizer.pad_token_id  # what stands there is never looked at: padding is masked by position
-    return Layout(base.encoder_decoder, base.packed, pad if isinstance(pad, int) else 0, start, prefix)
+    pad = pad if isinstance(pad, int) else 0
+    return Layout(base.encoder_decoder, base.packed, pad, start, prefix, counts_positions(base.model))
 
 
 def vocabulary_of(base: Base, stop: int) -> Vocabulary:
@@ -50,9 +55,9 @@ def collate(examples: Sequence[Example], layout: Layout, device: torch.device | 
     """One batch of these examples."""
     examples = [_with_prefix(example, layout) for example in examples]
     if layout.encoder_decoder:
-        batch = _encoder_decoder(examples, layout)
+        batch = (_packed_pair if layout.packed else _padded_pair)(examples, layout)
     elif layout.packed:
-        batch = _packed(examples)
+        batch = _packed(examples, layout)
     else:
         batch = _padded(examples, layout)
     return _to(batch, device)
@@ -68,14 +73,29 @@ def _with_prefix(example: Example, layout: Layout) -> Example:
     return replace(example, input_ids=inputs, labels=np.concatenate([untrained, example.labels[1:]]))
 
 
-def _packed(examples: Sequence[Example]) -> Batch:
-    lengths = np.array([len(example.input_ids) for example in examples])
-    starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
-    flat = np.concatenate([example.input_ids for example in examples])
-    positions = np.concatenate([np.arange(length) for length in lengths])
-    inputs = {"input_ids": _tensor(flat)[None], "position_ids": _tensor(positions)[None]}
-    where, labels, owner = _next_tokens(examples, starts)
-    return Batch(inputs, where, labels, owner, _rows(examples), len(flat), _tensor(lengths))
+def _packed(examples: Sequence[Example], layout: Layout) -> Batch:
+    rows = [example.input_ids for example in examples]
+    flat, lengths = _end_to_end(rows, layout)
+    inputs = {"input_ids": _tensor(flat)[None]}
+    if layout.positions:
+        inputs["position_ids"] = _tensor(np.concatenate([np.arange(length) for length in lengths]))[None]
+    where, labels, owner = _next_tokens(examples, _starts(lengths[:-1]))
+    return Batch(inputs, where, labels, owner, _rows(examples), sum(map(len, rows)), lengths)
+
+
+def _packed_pair(examples: Sequence[Example], layout: Layout) -> Batch:
+    rows, said = [example.input_ids for example in examples], _decoder_inputs(examples, layout)
+    (flat, lengths), (spoken, answers) = _end_to_end(rows, layout), _end_to_end(said, layout)
+    where, labels, owner = _own_tokens(examples, _starts(answers[:-1]))
+    unused = torch.ones(1, 1, 1, 1)  # a mask of four dimensions is taken as it is; boundaries say what is seen
+    inputs = {
+        "input_ids": _tensor(flat)[None],
+        "attention_mask": unused,
+        "decoder_input_ids": _tensor(spoken)[None],
+        "decoder_attention_mask": unused,
+    }
+    tokens = sum(map(len, rows)) + sum(map(len, said))
+    return Batch(inputs, where, labels, owner, _rows(examples), tokens, lengths, answers)
 
 
 def _padded(examples: Sequence[Example], layout: Layout) -> Batch:
@@ -86,18 +106,44 @@ def _padded(examples: Sequence[Example], layout: Layout) -> Batch:
     return Batch(inputs, where, labels, owner, _rows(examples), int(mask.sum()))
 
 
-def _encoder_decoder(examples: Sequence[Example], layout: Layout) -> Batch:
+def _padded_pair(examples: Sequence[Example], layout: Layout) -> Batch:
     ids, mask = _pad([example.input_ids for example in examples], layout.pad)
+    spoken = _decoder_inputs(examples, layout)
+    decoder_ids, _ = _pad(spoken, layout.pad)
+    where, labels, owner = _own_tokens(examples, np.arange(len(examples)) * decoder_ids.shape[1])
+    inputs = {"input_ids": ids, "attention_mask": mask, "decoder_input_ids": decoder_ids}
+    tokens = int(mask.sum()) + sum(len(ids) for ids in spoken)
+    return Batch(inputs, where, labels, owner, _rows(examples), tokens)
+
+
+def _decoder_inputs(examples: Sequence[Example], layout: Layout) -> list[np.ndarray]:
+    """What an encoder-decoder's decoder reads: the start token, and all labels but the last."""
     said = [np.where(example.labels == IGNORED, layout.pad, example.labels) for example in examples]
-    decoder_ids, _ = _pad([np.concatenate([[layout.start], labels[:-1]]) for labels in said], layout.pad)
-    starts = np.arange(len(examples)) * decoder_ids.shape[1]
+    return [np.concatenate([[layout.start], labels[:-1]]) for labels in said]
+
+
+def _end_to_end(rows: Sequence[np.ndarray], layout: Layout) -> tuple[np.ndarray, tuple[int, ...]]:
+    """The rows in one, and the length of each; the last is a sequence of padding that nobody looks at.
+
+    It rounds the whole up to a multiple of `ROUND`: a processor's kernels are made anew for each shape that they
+    meet, which takes time, and kept, which takes memory.
+    """
+    rest = ROUND - sum(map(len, rows)) % ROUND
+    filled = [*rows, np.full(rest, layout.pad)]
+    return np.concatenate(filled), tuple(map(len, filled))
+
+
+def _starts(lengths: Sequence[int]) -> np.ndarray:
+    return np.cumsum([0, *lengths[:-1]])
+
+
+def _own_tokens(examples: Sequence[Example], starts: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+    """Where each label of a decoder is said (its own position), the labels, and whose they are."""
     found = [np.flatnonzero(example.labels != IGNORED) for example in examples]
     where = np.concatenate([start + at for start, at in zip(starts, found, strict=True)])
     labels = np.concatenate([example.labels[at] for example, at in zip(examples, found, strict=True)])
     owner = np.repeat(np.arange(len(examples)), [len(at) for at in found])
-    inputs = {"input_ids": ids, "attention_mask": mask, "decoder_input_ids": decoder_ids}
-    tokens = int(mask.sum()) + sum(len(labels) for labels in said)
-    return Batch(inputs, _tensor(where), _tensor(labels), _tensor(owner), _rows(examples), tokens)
+    return _tensor(where), _tensor(labels), _tensor(owner)
 
 
 def _next_tokens(examples: Sequence[Example], starts: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
@@ -135,5 +181,4 @@ def _to(batch: Batch, device: torch.device | str) -> Batch:
         where=batch.where.to(device),
         labels=batch.labels.to(device),
         owner=batch.owner.to(device),
-        lengths=None if batch.lengths is None else batch.lengths.to(device),
     )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 import torch
@@ -13,15 +15,35 @@ from luthier.chat.template import Template, template_for
 from luthier.core.errors import UserError
 from luthier.core.files import read_json
 from luthier.core.shards import Example, Shard
+from luthier.engine.accelerated import Acceleration, accelerate
 from luthier.engine.batches import Layout, collate, layout_of, vocabulary_of
-from luthier.engine.device import pick_device, resolve_precision
+from luthier.engine.device import DTYPES, pick_device, resolve_precision
+from luthier.engine.footprint import FLOAT, Shape, shape_of
+from luthier.engine.halves import halve_frozen
+from luthier.engine.memory import available_bytes
 from luthier.engine.optimizers import OPTIMIZERS
+from luthier.engine.optimizers.contract import OptimizerEntry, Weight
+from luthier.engine.optimizers.weights import weights_of
+from luthier.engine.placement.shares import share_out
+from luthier.engine.placement.world import ALONE, World
+from luthier.engine.recompute import largest, layers_of, must_recompute, recompute
 from luthier.engine.step import Computation
-from luthier.engine.steps import micro_batches, plan_steps, row_lengths, row_weights
+from luthier.engine.steps import (
+    RowWeights,
+    Steps,
+    by_rows,
+    by_tokens,
+    micro_batches,
+    plan_steps,
+    row_lengths,
+    row_weights,
+)
 from luthier.methods import METHODS
+from luthier.models.head import is_plain, output_layer
 from luthier.models.load import Base, load_base
 from luthier.objectives import OBJECTIVES
 from luthier.objectives.contract import Batch, Vocabulary
+from luthier.objectives.likelihood import CHUNK
 from luthier.recipe.schema import Data, Model, Training
 
 HELD_OUT = 2**31  # the "epoch" of examples that must be drawn the same every time
@@ -37,21 +59,32 @@ class Job:
     template: Template
     vocabulary: Vocabulary
     computation: Computation
+    acceleration: Acceleration
+    rule: OptimizerEntry
     optimizer: torch.optim.Optimizer
+    weights: list[Weight]
+    shape: Shape
     layout: Layout
     shard: Shard
     lengths: np.ndarray
-    steps: list[tuple[int, np.ndarray]]
+    steps: Steps
 
 
-def build(seed: int, model: Model, data: Data, settings: Training, folder: Path) -> Job:
-    """The job of one variant on the shards in `folder` (stage 1); the same seed gives the same job."""
-    device = pick_device()
+def build(seed: int, model: Model, data: Data, settings: Training, folder: Path, world: World = ALONE) -> Job:
+    """The job of one variant on the shards in `folder` (stage 1); the same seed gives the same job.
+
+    Of several processes each loads the whole base into main memory and puts its part of it where `world` says.
+    """
+    device = world.device or pick_device(settings.device)
     torch.manual_seed(seed)
-    base = load_base(model, seed, str(device))
+    base = load_base(model, seed, str(device) if world.device is None else "cpu")
     template = template_for(base.tokenizer, data, base.encoder_decoder)
     method = METHODS[settings.method.name]
     trainable = method.prepare(base.model, method.config(**settings.method.options), seed)
+    precision = resolve_precision(settings.precision, device)
+    acceleration = accelerate(base.model, base.packed)
+    halve_frozen(base.model, precision)
+    trainable = world.place(trainable)
     layout = layout_of(base, trainable.prefix)
     shard = Shard(folder / "train")
     read = [shard, *([Shard(folder / "general")] if (folder / "general").is_dir() else [])]
@@ -59,7 +92,21 @@ def build(seed: int, model: Model, data: Data, settings: Training, folder: Path)
     lengths = row_lengths(shard, base.encoder_decoder, len(trainable.prefix))
     weights = row_weights(shard, read_json(folder / "card.json")["weights"], settings.on)
     objective = OBJECTIVES[settings.objective.name]
-    optimizer = OPTIMIZERS[settings.optimizer.name]
+    rule = OPTIMIZERS[settings.optimizer.name]
+    trained = weights_of(trainable, settings.layer_decay, settings.rates)
+    steps = _steps(weights, lengths, settings, seed)
+    if rule.whole:
+        _check_whole(steps, layout, settings)
+    shape = _shape(base, rule, trained, settings, precision)
+    if must_recompute(
+        settings.activations,
+        shape,
+        layers_of(base.model.config),
+        largest(lengths, settings.micro_tokens),
+        available_bytes(),
+    ):
+        recompute(base.model)
+        shape = replace(shape, recompute=True)
     return Job(
         seed=seed,
         settings=settings,
@@ -70,14 +117,32 @@ def build(seed: int, model: Model, data: Data, settings: Training, folder: Path)
             trainable=trainable,
             objective=objective,
             config=objective.config(**settings.objective.options),
-            precision=resolve_precision(settings.precision, device),
+            precision=precision,
             device=device,
+            world=world,
         ),
-        optimizer=optimizer.build(trainable.parameters, optimizer.config(**settings.optimizer.options)),
+        acceleration=acceleration,
+        rule=rule,
+        optimizer=rule.build(trained, rule.config(**settings.optimizer.options), seed),
+        weights=trained,
+        shape=shape,
         layout=layout,
         shard=shard,
         lengths=lengths,
-        steps=_steps(weights, lengths, settings, seed),
+        steps=steps,
+    )
+
+
+def _shape(base: Base, rule: OptimizerEntry, trained: list[Weight], settings: Training, precision: str) -> Shape:
+    """What the memory of the training depends on."""
+    return shape_of(
+        base.model.config,
+        weights=sum(weight.numel() * weight.element_size() for weight in base.model.parameters()),
+        gradients=rule.gradients(trained),
+        state=rule.state(trained, rule.config(**settings.optimizer.options)),
+        backward=rule.backward,
+        number=DTYPES[precision].itemsize if precision in DTYPES else FLOAT,
+        logits=CHUNK if is_plain(output_layer(base.model)) else None,
     )
 
 
@@ -95,18 +160,32 @@ def _check_room(base: Base, shards: Sequence[Shard], virtual: int) -> None:
         )
 
 
-def _steps(weights: np.ndarray, lengths: np.ndarray, settings: Training, seed: int) -> list[tuple[int, np.ndarray]]:
+def _steps(weights: RowWeights, lengths: np.ndarray, settings: Training, seed: int) -> Steps:
+    cut = partial(by_tokens, budget=settings.tokens_per_step)
+    if settings.rows_per_step is not None:
+        cut = partial(by_rows, count=settings.rows_per_step)
     steps = plan_steps(
         weights,
         lengths,
         seed=seed,
         epochs=settings.epochs,
-        budget=settings.tokens_per_step,
+        cut=cut,
         max_steps=settings.max_steps,
     )
     if not steps:
         raise UserError(f"no training rows for train.on = {list(settings.on)}: name sources that have rows")
     return steps
+
+
+def _check_whole(steps: Steps, layout: Layout, settings: Training) -> None:
+    """Each step must fit into one micro-batch, padding included; a row alone always does."""
+    read = steps.tokens if layout.packed else steps.rows * steps.longest
+    needed = int(read[steps.rows > 1].max(initial=0))
+    if needed > settings.micro_tokens:
+        raise UserError(
+            f"train.optimizer: {settings.optimizer.name} makes a step of one micro-batch, and the longest step reads "
+            f"{needed} tokens at once: write train.micro_tokens: {needed}, or lower train.tokens_per_step"
+        )
 
 
 def examples(job: Job, shard: Shard, rows: np.ndarray, epoch: int) -> list[Example]:
@@ -121,12 +200,38 @@ def examples(job: Job, shard: Shard, rows: np.ndarray, epoch: int) -> list[Examp
 
 
 def draw(job: Job, step: int, micro_tokens: int) -> list[Batch]:
-    """The micro-batches of one step."""
+    """This process's micro-batches of one step."""
     epoch, rows = job.steps[step]
     groups = micro_batches(rows, job.lengths, micro_tokens, job.layout.packed)
-    return [collate(examples(job, job.shard, group, epoch), job.layout, job.computation.device) for group in groups]
+    world, device = job.computation.world, job.computation.device
+    batches = []
+    for share in share_out(groups, job.lengths, world.rank, world.size):
+        batch = collate(examples(job, job.shard, share.rows, epoch), job.layout, device)
+        batches.append(replace(batch, idle=True, tokens=0) if share.idle else batch)
+    return batches
 
 
-def held_out(job: Job, shard: Shard) -> list[Example]:
-    """All rows of a shard, drawn the same way every time."""
-    return examples(job, shard, np.arange(len(shard)), HELD_OUT)
+@dataclass(frozen=True)
+class HeldOut(Sequence[Example]):
+    """Rows of a shard as the objective wants them, each drawn when it is asked for, the same way every time."""
+
+    job: Job
+    shard: Shard
+    rows: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, place: int) -> Example: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Example]: ...
+    def __getitem__(self, place: int | slice) -> Example | list[Example]:
+        wanted = self.rows[place] if isinstance(place, slice) else self.rows[[place]]
+        drawn = examples(self.job, self.shard, wanted, HELD_OUT)
+        return drawn if isinstance(place, slice) else drawn[0]
+
+
+def held_out(job: Job, shard: Shard, rows: np.ndarray | None = None) -> HeldOut:
+    """These rows of a shard, or all."""
+    return HeldOut(job, shard, np.arange(len(shard)) if rows is None else rows)

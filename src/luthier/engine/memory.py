@@ -41,13 +41,15 @@ class _Sampler:
 
 _sampler = _Sampler()
 _sampling = False
+_on_cpu = False  # though there may be a GPU
 
 
-def reset_peak() -> None:
-    """Give what is unused back to the system and measure the peak from here on."""
-    global _sampling
+def reset_peak(device: torch.device | None = None) -> None:
+    """Give what is unused back to the system and measure the peak from here on, of this device (default: the GPU)."""
+    global _sampling, _on_cpu
+    _on_cpu = device is not None and device.type == "cpu"
     give_back()
-    if torch.cuda.is_available():
+    if _on_gpu():
         torch.cuda.reset_peak_memory_stats()
         return
     try:
@@ -57,9 +59,13 @@ def reset_peak() -> None:
         _sampler.reset()
 
 
+def _on_gpu() -> bool:
+    return torch.cuda.is_available() and not _on_cpu
+
+
 def peak_bytes() -> int:
     """The most bytes held since `reset_peak` (since the start of the process without one)."""
-    if torch.cuda.is_available():
+    if _on_gpu():
         return torch.cuda.max_memory_allocated()
     if _sampling or not STATUS.exists():
         return max(_sampler.peak, current_bytes())
@@ -69,14 +75,14 @@ def peak_bytes() -> int:
 
 def current_bytes() -> int:
     """The bytes held now."""
-    if torch.cuda.is_available():
+    if _on_gpu():
         return torch.cuda.memory_allocated()
     return psutil.Process().memory_info().rss
 
 
 def available_bytes() -> int:
     """The bytes that could still be taken, what is held now not counted."""
-    if torch.cuda.is_available():
+    if _on_gpu():
         return torch.cuda.mem_get_info()[0]
     return psutil.virtual_memory().available
 
@@ -91,7 +97,7 @@ def give_back() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    elif sys.platform == "linux":
+    if not _on_gpu() and sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it, musl does not
         if trim is not None:
             trim(0)

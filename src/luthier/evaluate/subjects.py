@@ -10,7 +10,7 @@ import numpy as np
 
 from luthier.chat.template import Template, template_for
 from luthier.core.errors import UserError
-from luthier.core.records import Record, from_json
+from luthier.core.records import Record
 from luthier.core.shards import IGNORED, Example, Shard
 from luthier.engine.batches import Layout, layout_of, vocabulary_of
 from luthier.engine.device import pick_device
@@ -40,7 +40,7 @@ class Task:
     section: EvaluateSection
     shard: Shard
     records: list[Record]
-    train: list[Record]
+    train: Sequence[Record]
     needs: frozenset[str]
     general: Shard | None = None  # running text that no training saw
 
@@ -55,9 +55,8 @@ def read_task(section: EvaluateSection, data: Path) -> Task:
     shard = Shard(data / "test")
     if not len(shard):
         raise UserError("there are no test rows: raise data.split.test, such as `test: 10%`")
-    records, train = ([from_json(body) for body in part.records()] for part in (shard, Shard(data / "train")))
     general = Shard(data / "general") if section.data.split.general is not None else None
-    return Task(section, shard, records, train, frozenset(), general)
+    return Task(section, shard, list(shard.records), Shard(data / "train").records, frozenset(), general)
 
 
 def load(task: Task, variant: str | None, run: Path) -> tuple[Base, Trainable, Template]:

@@ -5,7 +5,6 @@ Variants that were saved as adapters share the base's weights; one that was trai
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -192,9 +191,4 @@ def _kinds(run: Path) -> dict[str, str]:
         raise UserError(f"{run} has no rows ({folder / 'rows.jsonl'} is missing): `luthier data {run}` makes them")
     shard = Shard(folder)
     firsts = set(np.unique(shard.source, return_index=True)[1].tolist())
-    with (folder / "rows.jsonl").open(encoding="utf-8") as file:
-        return {
-            shard.sources[shard.source[row]]: json.loads(line)["kind"]
-            for row, line in enumerate(file)
-            if row in firsts
-        }
+    return {shard.sources[shard.source[row]]: shard.rows[row]["kind"] for row in sorted(firsts)}

@@ -6,6 +6,7 @@ from the base's own function. PEFT puts the layers into the model in place, and 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from transformers.pytorch_utils import Conv1D
 from luthier.core.errors import UserError, did_you_mean
 from luthier.methods.adapter_files import read_adapter, require_same, task_of, write_adapter
 from luthier.methods.contract import Method, Trainable
+from luthier.models.stack import decoder_layers
 from luthier.recipe.values import Frozen, Number, Share
 
 ALL_LINEAR = "all-linear"
@@ -39,6 +41,8 @@ class Lora(Frozen):
     """Share of a layer's inputs that its adapter does not see in a training step."""
     targets: tuple[str, ...] = (ALL_LINEAR,)
     """Names of linear layers, such as `q_proj`; `all-linear`: every one but the output layer."""
+    layers: int | None = Field(None, ge=1)
+    """Adapters in so many of the top layers alone, of an encoder-decoder in its decoder's; default: everywhere."""
 
     @field_validator("targets", mode="before")
     @classmethod
@@ -56,12 +60,20 @@ class Lora(Frozen):
 def prepare(model: PreTrainedModel, config: Lora, seed: int) -> Trainable:
     """Put fresh adapters beside the target layers; A depends on the seed alone.
 
-    Errors: UserError where a target names no linear layer.
+    Errors: UserError where a target names no linear layer, or there are fewer than `layers` layers.
     """
-    targets = ALL_LINEAR if config.targets == (ALL_LINEAR,) else set(config.targets)
+    every = config.targets == (ALL_LINEAR,)
+    targets = ALL_LINEAR if every else set(config.targets)
+    where: dict[str, Any] = {}
+    layers = _linear_layers(model)
+    if config.layers is not None:
+        where, layers = _top(model, config.layers)
+        # by the ends of their names: PEFT takes a full name whatever layer it lies in
+        targets = {layer.rsplit(".", 1)[-1] for layer in layers} if every else targets
     if isinstance(targets, set):
-        _check_targets(model, targets)
+        _check_targets(layers, targets)
     options: dict[str, Any] = {
+        **where,
         "r": config.rank,
         "lora_alpha": 2 * config.rank if config.alpha is None else config.alpha,
         "lora_dropout": config.dropout,
@@ -88,7 +100,7 @@ def load(model: PreTrainedModel, folder: Path) -> Trainable:
     settings, tensors = read_adapter(folder, peft.LoraConfig)
     assert isinstance(settings, peft.LoraConfig)
     if isinstance(settings.target_modules, set | list):
-        _check_targets(model, set(settings.target_modules))
+        _check_targets(_linear_layers(model), set(settings.target_modules))
     trainable = _inject(model, settings)
     require_same(folder, tensors, _tensors(model))
     set_peft_model_state_dict(model, tensors)
@@ -135,9 +147,27 @@ def _linear_layers(model: PreTrainedModel) -> list[str]:
     ]
 
 
-def _check_targets(model: PreTrainedModel, targets: set[str]) -> None:
+def _top(model: PreTrainedModel, count: int) -> tuple[dict[str, Any], list[str]]:
+    """PEFT's options for adapters in the top `count` layers, and the full names of the linear layers there."""
+    stack = decoder_layers(model)
+    if stack is None:
+        raise UserError(
+            f"LoRA's layers: a {model.config.model_type} has no single stack of them to count: leave `layers` out"
+        )
+    name, layers = stack
+    if count > len(layers):
+        whose = "its decoder has" if model.config.is_encoder_decoder else "the model has"
+        raise UserError(
+            f"LoRA's layers: {count} are asked for and {whose} {len(layers)}: write {len(layers)} or less"
+        )
+    places = list(range(len(layers) - count, len(layers)))
+    starts = tuple(f"{name}.{place}." for place in places)
+    inside = [layer for layer in _linear_layers(model) if layer.startswith(starts)]
+    return {"layers_to_transform": places, "layers_pattern": name}, inside
+
+
+def _check_targets(layers: Sequence[str], targets: set[str]) -> None:
     """Each target must be the end of some linear layer's name, as PEFT matches them."""
-    layers = _linear_layers(model)
     for target in sorted(targets):
         if not any(layer == target or layer.endswith(f".{target}") for layer in layers):
             ends = {layer.rsplit(".", 1)[-1] for layer in layers} | {ALL_LINEAR}

@@ -1,67 +1,85 @@
 """Attention without padding: the sequences of a batch lie end to end in one row, and none sees another.
 
-Everything but attention works on single tokens and needs no change. For attention, `packed(lengths)` holds the
-boundaries while forward and backward run; the function registered here takes queries, keys and values apart into one
-row per sequence, attends causally there, and lays the result end to end again. The padding that this makes lies to
-the right of every sequence, where no causal query looks. Outside the context the function is transformers' own
-scaled-dot-product attention, so that generation and padded batches work under the same name.
+Everything but attention works on single tokens and needs no change. `packed(...)` holds the boundaries while forward
+and backward run; the function registered here with transformers' attention interface then attends within them, by
+the variable-length flash kernel on a GPU that has it and block by block (`attend`) elsewhere. Outside the context the
+function is transformers' own scaled-dot-product attention, so that generation and padded batches work under the same
+name. Families with attention code of their own have it replaced while packed: `bloom.py`, `t5.py`.
 
 Whether a model really attends through the function is for `packing.self_test` to find out.
 
-Shapes: B sequences of at most L tokens, T tokens in all, H heads (K of them for keys and values), D width of a head.
+Shapes: T tokens in all, H heads (K of them for keys and values), D width of a head, N labelled positions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
+from transformers.masking_utils import eager_mask, sdpa_mask
+
+from luthier.models.attend import attend
+from luthier.models.blocks import Block, cut
 
 NAME = "luthier_packed"
+OWN = "luthier_packed_own"  # for families whose own attention needs a written mask when rows are not packed
 _sdpa: Any = sdpa_attention_forward  # its decorators hide its signature from type checkers
 CHANGES = ("softcap", "s_aux", "position_bias", "head_mask")  # what else may change attention, and is not done here
 
+Kind = Literal["causal", "labelled", "encoder", "decoder", "cross"]
 
-@dataclass(frozen=True)
+
 class Boundaries:
-    """Where each sequence lies: `slots` (T,) in the padded (B L) grid, `tokens` (B L,) of each slot in the row."""
+    """Where each sequence of a packed row begins, and the blocks in which each kind of attention is computed.
 
-    count: int
-    longest: int
-    slots: Tensor
-    tokens: Tensor
+    `lengths` of the sequences; of an encoder-decoder, those of the encoder's, and `answers` the decoder's. `where`
+    (N,) are the labelled positions of the row: queries of the kind `labelled` stand there only. `taken` is set by a
+    last layer that has computed these alone.
+    """
 
-    @classmethod
-    def of(cls, lengths: Tensor) -> Boundaries:
-        """The boundaries of sequences of these lengths (B,); a slot of padding shows some token, never looked at."""
-        longest = int(lengths.max())
-        grid = torch.arange(longest, device=lengths.device) < lengths[:, None]
-        starts = lengths.cumsum(0) - lengths
-        tokens = starts[:, None] + torch.arange(longest, device=lengths.device)
-        tokens = tokens.clamp(max=int(lengths.sum()) - 1).flatten()
-        return cls(len(lengths), longest, grid.flatten().nonzero().flatten(), tokens)
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        answers: Sequence[int] = (),
+        where: Tensor | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.lengths, self.answers, self.where, self.device = tuple(lengths), tuple(answers), where, device
+        self.taken = False
+        self._blocks: dict[tuple[Kind, int | None], tuple[Block, ...]] = {}
 
+    def longest(self, kind: Kind) -> int:
+        """Tokens of the longest sequence that attends in this way to itself."""
+        return max(self.answers if kind == "decoder" else self.lengths)
 
-class _Apart(torch.autograd.Function):
-    """Rows (T, ...) to the padded grid (B L, ...); backward picks the real slots, which hold the whole gradient."""
+    def blocks(self, kind: Kind, window: int | None = None) -> tuple[Block, ...]:
+        """The blocks of one kind of attention, made once for all layers."""
+        if (kind, window) not in self._blocks:
+            causal = kind in ("causal", "labelled", "decoder")
+            keys = self.answers if kind == "decoder" else self.lengths
+            self._blocks[kind, window] = cut(self._places(kind), keys, causal, window, self.device)
+        return self._blocks[kind, window]
 
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor, slots: Tensor, tokens: Tensor) -> Tensor:
-        ctx.save_for_backward(slots)
-        return rows.index_select(0, tokens)
+    def _places(self, kind: Kind) -> list[np.ndarray]:
+        if kind != "labelled":
+            return [np.arange(n) for n in (self.answers if kind in ("decoder", "cross") else self.lengths)]
+        assert self.where is not None
+        ends = np.cumsum(self.lengths)
+        where = self.where.cpu().numpy()
+        parts = np.split(where, np.searchsorted(where, ends[:-1]))
+        return [part - (end - n) for part, end, n in zip(parts, ends, self.lengths, strict=True)]
 
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        (slots,) = ctx.saved_tensors
-        return gradients[0].index_select(0, slots), None, None
+    @cached_property
+    def offsets(self) -> Tensor:
+        """Where each sequence begins, and the end (sequences + 1,), as the flash kernel takes it."""
+        return torch.tensor(np.cumsum([0, *self.lengths]), dtype=torch.int32, device=self.device)
 
 
 # The boundaries of the batch at work. A module variable, not a context variable: backward may run in threads of
@@ -71,14 +89,19 @@ _windows_seen: list[int | None] | None = None  # the window of every call, while
 
 
 @contextmanager
-def packed(lengths: Tensor) -> Iterator[None]:
-    """Forward and backward of a packed row of sequences of these lengths (B,) run inside this context."""
+def packed(boundaries: Boundaries) -> Iterator[None]:
+    """Forward and backward of a packed row run inside this context."""
     global _current
-    before, _current = _current, Boundaries.of(lengths)
+    before, _current = _current, boundaries
     try:
         yield
     finally:
         _current = before
+
+
+def current() -> Boundaries | None:
+    """The boundaries of the row at work, None outside `packed`."""
+    return _current
 
 
 @contextmanager
@@ -90,6 +113,44 @@ def watched() -> Iterator[list[int | None]]:
         yield _windows_seen
     finally:
         _windows_seen = None
+
+
+def mix(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    kind: Kind,
+    scale: float,
+    window: int | None = None,
+    bias: Tensor | None = None,
+    dropout: float = 0.0,
+) -> Tensor:
+    """Attention within the current boundaries: query (T, H, D), key and value (T', K, D) -> (T, H, D).
+
+    `window`: a query sees itself and the window - 1 tokens before it. `bias` (H, L or 1, L') is added to the scores.
+    """
+    assert _current is not None
+    if _windows_seen is not None:
+        _windows_seen.append(window)
+    if query.is_cuda and query.dtype != torch.float32 and kind == "causal" and bias is None and not dropout:
+        flash = _flash()
+        if flash is not None:
+            at, longest = _current.offsets, _current.longest(kind)
+            reach = (-1 if window is None else window - 1, 0)
+            gqa = query.shape[1] != key.shape[1]
+            return flash(query, key, value, at, at, longest, longest, scale=scale, window_size=reach, enable_gqa=gqa)
+    blocks = _current.blocks(kind, window)
+    with torch.autocast(query.device.type, enabled=False):  # whose softmax would be wider than the products
+        return attend(query, key, value, blocks, scale, bias, dropout)
+
+
+def _flash() -> Any:
+    """torch's variable-length flash attention, where this torch has it."""
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        return None
+    return varlen_attn
 
 
 def attention(
@@ -117,40 +178,9 @@ def attention(
     unknown = [name for name in CHANGES if others.get(name) is not None]
     if unknown or not causal or query.shape[2] != key.shape[2]:
         raise NotImplementedError(f"no packed attention for {unknown or 'attention that is not causal'}")
-    if _windows_seen is not None:
-        _windows_seen.append(sliding_window)
-    query, key, value = (_take_apart(states, _current) for states in (query, key, value))
-    mixed = _attend(query, key, value, scaling, dropout, sliding_window)
-    rows = mixed.transpose(1, 2).reshape(-1, *mixed.shape[1::2])
-    return rows.index_select(0, _current.slots)[None], None
-
-
-def _take_apart(states: Tensor, at: Boundaries) -> Tensor:
-    """(1, H, T, D) -> (B, H, L, D), zero-cost where there is one sequence only."""
-    rows = states[0].transpose(0, 1)
-    grid = rows if at.count == 1 else _Apart.apply(rows, at.slots, at.tokens)
-    return grid.reshape(at.count, at.longest, *grid.shape[1:]).transpose(1, 2)
-
-
-def _attend(
-    query: Tensor, key: Tensor, value: Tensor, scaling: float | None, dropout: float, window: int | None
-) -> Tensor:
-    """Causal attention (B, H, L, D); `window`: a query sees itself and the window - 1 tokens before it."""
-    length = query.shape[2]
-    mask = None
-    if window is not None and window < length:
-        ones = torch.ones(length, length, dtype=torch.bool, device=query.device)
-        mask = ones.tril() & ones.triu(1 - window)
-    return scaled_dot_product_attention(
-        query,
-        key,
-        value,
-        attn_mask=mask,
-        is_causal=mask is None,
-        dropout_p=dropout,
-        scale=scaling,
-        enable_gqa=query.shape[1] != key.shape[1],
-    )
+    rows = (states[0].transpose(0, 1) for states in (query, key.to(query.dtype), value.to(query.dtype)))
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    return mix(*rows, kind="causal", scale=scale, window=sliding_window, dropout=dropout)[None], None
 
 
 def mask(*args: Any, **kwargs: Any) -> Tensor | None:
@@ -158,5 +188,11 @@ def mask(*args: Any, **kwargs: Any) -> Tensor | None:
     return sdpa_mask(*args, **kwargs) if _current is None else None
 
 
+def own_mask(*args: Any, **kwargs: Any) -> Tensor | None:
+    """The mask for families that attend by code of their own: none for packed rows, a written one otherwise."""
+    return eager_mask(*args, **kwargs) if _current is None else None
+
+
 AttentionInterface.register(NAME, attention)
 AttentionMaskInterface.register(NAME, mask)
+AttentionMaskInterface.register(OWN, own_mask)

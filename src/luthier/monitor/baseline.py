@@ -11,7 +11,7 @@ from typing import Any
 from luthier.chat.template import template_for
 from luthier.core.artefacts import read_manifest
 from luthier.core.files import disk_errors, read_json, read_jsonl, write_json
-from luthier.core.records import Text, from_json
+from luthier.core.records import Text
 from luthier.core.shards import Shard
 from luthier.models.resolve import resolve
 from luthier.models.tokenizers import load_tokenizer
@@ -58,7 +58,7 @@ def _prompt_tokens(run: Path) -> list[int]:
     recipe = load(run / "recipe.yaml")
     resolved = resolve(recipe.model)
     template = template_for(load_tokenizer(recipe.model), recipe.data, resolved.encoder_decoder)
-    records = [from_json(body) for body in Shard(run / "1-data" / "test").records()]
+    records = Shard(run / "1-data" / "test").records
     return [
         min(len(template.prompt_ids(record)), resolved.context) for record in records if not isinstance(record, Text)
     ]

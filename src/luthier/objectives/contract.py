@@ -10,13 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from pydantic import BaseModel
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from luthier.core.shards import Example
+from luthier.objectives.likelihood import nll
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,9 @@ class Batch:
     `inputs` are the model's forward arguments. `where` (N,) are the positions of the output sequence (flattened,
     row-major) whose hidden state must say `labels` (N,); only these reach the output layer. `owner` (N,) is the
     index into `rows` of the example each label belongs to, and `rows` are the examples' rows in their shard.
-    `lengths` (examples,) is given when the sequences lie end to end in one row (the padding-free path).
+    `lengths`, one per example and one of the filler behind them, are given when the sequences lie end to end in one
+    row (the padding-free path), with those of the decoder's sequences as `answers` where there is one. An `idle`
+    batch counts nothing: it is read to keep step with other processes, whose rows are elsewhere.
     """
 
     inputs: dict[str, Tensor]
@@ -35,14 +40,28 @@ class Batch:
     owner: Tensor
     rows: tuple[int, ...]
     tokens: int  # real ones, padding not counted
-    lengths: Tensor | None = None
+    lengths: tuple[int, ...] | None = None
+    answers: tuple[int, ...] = ()
+    idle: bool = False
 
 
-@dataclass(frozen=True)
 class Outputs:
-    """What the forward pass gave: `logits` (N, V) at the labelled positions."""
+    """What the forward pass gave at the labelled positions: logits, or the output layer with what goes into it."""
 
-    logits: Tensor
+    def __init__(self, logits: Tensor | None = None, hidden: Tensor | None = None, head: Any = None) -> None:
+        assert (logits is None) != (hidden is None)
+        self._logits, self._hidden, self._head = logits, hidden, head
+
+    @cached_property
+    def logits(self) -> Tensor:
+        """All of them (N, V); ask for `nll` where that is enough: logits of a large vocabulary fill the memory."""
+        return self._head(self._hidden) if self._logits is None else self._logits
+
+    def nll(self, labels: Tensor) -> Tensor:
+        """-ln p(label) of each label (N,), in nats, in fp32 at least."""
+        if self._hidden is not None:
+            return nll(self._hidden, self._head.weight, self._head.bias, labels)
+        return cross_entropy(self.logits.float(), labels, reduction="none")
 
 
 @dataclass(frozen=True)

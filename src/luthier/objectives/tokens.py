@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
-from torch.nn import functional as F
 
 from luthier.objectives.contract import Batch, LossOutput, Outputs, Term
 
@@ -20,6 +19,5 @@ def token_counts(batch: Batch) -> dict[str, int]:
 
 
 def token_loss(outputs: Outputs, batch: Batch, config: BaseModel) -> LossOutput:
-    """Sum over the labelled tokens of -ln p(token), in nats; `outputs.logits` (N, V)."""
-    nll = F.cross_entropy(outputs.logits.float(), batch.labels, reduction="sum")
-    return LossOutput({"tokens": Term(nll)})
+    """Sum over the labelled tokens of -ln p(token), in nats."""
+    return LossOutput({"tokens": Term(outputs.nll(batch.labels).sum())})

@@ -9,7 +9,7 @@ from typing import Any
 
 from luthier.core.errors import UserError
 from luthier.pipeline import index, summary
-from luthier.pipeline.flow import check_flow, run_flow
+from luthier.pipeline.flow import check_flow, range_flow, run_flow
 from luthier.pipeline.folder import RECIPE, REPORT, choose_folder, in_folder, run_id, settle
 from luthier.pipeline.validate import validate
 from luthier.pipeline.work import Outcome
@@ -42,6 +42,12 @@ class Run:
     def plan(self) -> Run:
         """Stages 1 to 3: the preflight and what the training will take; raises `Refusal` when the answer is no."""
         return self._flow(upto="plan")
+
+    def lr_range(self) -> dict[str, Any]:
+        """Stages 1 and 2, and rising learning rates on each variant: what `luthier plan --lr-range --json` prints."""
+        with self._at_work():
+            found, self.outcomes = range_flow(self.recipe, self.folder)
+        return {**self.document, "lr_range": found}
 
     def train(self) -> Run:
         """Stages 1 to 4: every variant trained."""

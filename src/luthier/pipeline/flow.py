@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from luthier.core.artefacts import MANIFEST, Artefacts, Manifest, versions
 from luthier.core.errors import Refusal
@@ -21,6 +22,7 @@ from luthier.pipeline.stages import STAGES, Stage, Work, stage_called, works
 from luthier.pipeline.work import Outcome, already_made, begin, perform, sealed
 from luthier.recipe.load import identity
 from luthier.recipe.schema import Recipe
+from luthier.recipe.sections import PlanSection
 
 
 def run_flow(
@@ -89,6 +91,17 @@ def check_flow(recipe: Recipe, folder: Path) -> dict[str, Outcome]:
             begin(work)
             stage.load().check(work.section, _artefacts(folder, STAGES), work.folder)
     return outcomes
+
+
+def range_flow(recipe: Recipe, folder: Path) -> tuple[dict[str, Any], dict[str, Outcome]]:
+    """The stages before the plan, and what a learning-rate range test finds by variant, which is kept nowhere."""
+    from luthier.plan import lr_range
+
+    outcomes = run_flow(recipe, folder, upto="model")
+    (work,) = works(stage_called("plan"), recipe, folder)
+    assert isinstance(work.section, PlanSection)
+    with _kept(recipe, folder):
+        return lr_range.run(work.section, _artefacts(folder, STAGES)), outcomes
 
 
 @contextmanager

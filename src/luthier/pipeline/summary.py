@@ -39,6 +39,8 @@ def document(
         "best": chosen["best"],
         "select": chosen["metric"],
         "plan": plan_and_actual(folder, recipe),
+        "bytes_per_device": bytes_per_device(folder),
+        "paths": paths(folder),
         "preflight": _json(folder / "3-plan" / "preflight.json", []),
         "artefacts": artefacts(folder, recipe),
         "exports": exports(folder, recipe),
@@ -91,6 +93,21 @@ def plan_and_actual(folder: Path, recipe: Recipe) -> dict[str, Any]:
     actual = {"memory_bytes": memory, "seconds": seconds, "usd": usd, "evaluation_seconds": testing}
     predicted = {**estimate, "evaluation_seconds": estimate["evaluation"]["seconds"]} if estimate else {}
     return {name: {"predicted": predicted[name], "actual": actual[name]} for name in actual if name in predicted}
+
+
+def paths(folder: Path) -> dict[str, dict[str, Any]]:
+    """Which path the training of each variant takes, and why."""
+    return {name: {key: body[key] for key in ("path", "why")} for name, body in _estimated(folder).items()}
+
+
+def bytes_per_device(folder: Path) -> dict[str, Any]:
+    """By variant, number of devices and what these share out: bytes of weights, gradients and optimiser on each."""
+    return {name: body["bytes_per_device"] for name, body in _estimated(folder).items()}
+
+
+def _estimated(folder: Path) -> dict[str, Any]:
+    """What the plan says of each variant."""
+    return _json(folder / "3-plan" / "estimate.json", {}).get("variants", {})
 
 
 def artefacts(folder: Path, recipe: Recipe) -> dict[str, str]:

@@ -27,6 +27,8 @@ def validate(recipe: Recipe, resolved: bool = False) -> None:
     parts = (_variants, _evaluation, _slices, _waived, _exports)
     problems = dict.fromkeys(problem for part in parts for problem in part(recipe))
     problems |= dict.fromkeys(_baselines(recipe.evaluate, resolved))
+    if not problems and not resolved:
+        problems |= dict.fromkeys(_here(recipe))
     if problems:
         raise UserError("\n".join(problems))
 
@@ -45,9 +47,12 @@ def _variants(recipe: Recipe) -> Iterator[str]:
 def _training(recipe: Recipe, training: Training, place: str, own: Mapping[str, Any]) -> Iterator[str]:
     """The problems of one variant's settings, each under the key where it was written."""
     from luthier.engine.optimizers import OPTIMIZERS
+    from luthier.engine.placement import PLACEMENTS
+    from luthier.engine.schedules import SCHEDULES
     from luthier.methods import METHODS
     from luthier.metrics import METRICS
     from luthier.objectives import OBJECTIVES
+    from luthier.trackers import TRACKERS
 
     def key(name: str) -> str:
         return f"{place if name in own else 'train'}.{name}"
@@ -55,10 +60,35 @@ def _training(recipe: Recipe, training: Training, place: str, own: Mapping[str, 
     yield from _named(key("method"), training.method, METHODS)
     yield from _named(key("objective"), training.objective, OBJECTIVES)
     yield from _named(key("optimizer"), training.optimizer, OPTIMIZERS)
+    yield from _named(key("placement"), training.placement, PLACEMENTS)
+    if training.placement.name in PLACEMENTS and (reason := PLACEMENTS[training.placement.name].lacking(training)):
+        yield f"{key('placement')}: {reason}"
+    yield from _named(key("schedule"), training.schedule, SCHEDULES)
     for source in training.on:
         yield from _known(key("on"), source, recipe.data.sources, "source of data.sources")
+    for tracker in training.track:
+        yield from _named(key("track"), tracker, TRACKERS)
     yield from _known(key("select"), training.select, METRICS, "metric")
     yield from _without_effect(recipe, training, key)
+
+
+def _here(recipe: Recipe) -> Iterator[str]:
+    """What the training asks for and this machine lacks; a run that was trained elsewhere is not asked."""
+    from luthier.engine.device import no_device, no_precision
+    from luthier.engine.optimizers import OPTIMIZERS
+    from luthier.trackers.installed import lacking
+
+    for name in recipe.train.names:
+        training, own = recipe.train.variant(name), recipe.train.variants.get(name, {})
+        found = {
+            "device": [no_device(training.device)],
+            "precision": [no_precision(training.precision, training.device)],
+            "optimizer": [OPTIMIZERS[training.optimizer.name].lacking()],
+            "track": [lacking(tracker.name) for tracker in training.track],
+        }
+        for key, problems in found.items():
+            place = f"train.variants.{name}" if key in own else "train"
+            yield from (f"{place}.{key}: {problem}" for problem in problems if problem)
 
 
 def _without_effect(recipe: Recipe, training: Training, key: Callable[[str], str]) -> Iterator[str]:

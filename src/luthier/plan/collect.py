@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from luthier.core.files import read_json
-from luthier.core.records import Record, from_json
+from luthier.core.records import Record
 from luthier.core.shards import Shard
 from luthier.engine.job import Job, draw, examples
 from luthier.engine.score import score
@@ -21,6 +21,7 @@ from luthier.recipe.schema import Data, Model
 
 ROWS = 1024  # training rows that are looked at token by token, at most (and the rest of their last step)
 COMPARED_ROWS, COMPARED_TOKENS = 8, 2048  # rows whose loss is measured in company and alone
+READ = 1 << 20  # tokens that are looked at together
 SPLITS = ("train", "validation", "test")
 
 
@@ -45,9 +46,9 @@ def collect(job: Job, model: Model, data: Data, folder: Path, untrained: tuple[s
     )
 
 
-def read_records(folder: Path) -> list[Record]:
-    """The records of one split."""
-    return [from_json(body) for body in Shard(folder).records()]
+def read_records(folder: Path) -> Sequence[Record]:
+    """The records of one split, each read when it is looked at."""
+    return Shard(folder).records
 
 
 def rows_of(job: Job, batches: Iterable[Batch], records: Sequence[Record]) -> list[Row]:
@@ -61,19 +62,21 @@ def rows_of(job: Job, batches: Iterable[Batch], records: Sequence[Record]) -> li
 
 def chosen_steps(job: Job) -> list[int]:
     """Steps of the first epoch, spread evenly, that together draw about `ROWS` rows; the longest row's among them."""
-    first = [place for place, (epoch, _) in enumerate(job.steps) if epoch == 0]
-    sizes = [len(job.steps[place][1]) for place in first]
-    count = min(len(first), max(round(ROWS / np.mean(sizes)), 1))
-    spread = np.unique(np.linspace(0, len(first) - 1, count).round().astype(int)).tolist()
-    longest = max(first, key=lambda place: job.lengths[job.steps[place][1]].max())
-    return sorted({*spread, longest})
+    rows = job.steps.rows[job.steps.epochs == 0]
+    count = min(len(rows), max(round(ROWS / np.mean(rows)), 1))
+    spread = np.unique(np.linspace(0, len(rows) - 1, count).round().astype(int)).tolist()
+    return sorted({*spread, int(job.steps.longest[: len(rows)].argmax())})
 
 
 def absent_tokens(job: Job, tokens: Sequence[str]) -> tuple[str, ...]:
     """The tokens that stand in no row of the training shard."""
     known = job.base.tokenizer.get_vocab()
     arrays = (job.shard.input_ids, job.shard.labels)
-    return tuple(token for token in tokens if not any((array == known[token]).any() for array in arrays))
+    return tuple(token for token in tokens if not any(_stands_in(array, known[token]) for array in arrays))
+
+
+def _stands_in(array: np.ndarray, token: int) -> bool:
+    return any((array[start : start + READ] == token).any() for start in range(0, len(array), READ))
 
 
 def is_rewritten(job: Job) -> bool:

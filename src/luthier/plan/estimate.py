@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from luthier.core.records import Record, Text
 from luthier.core.shards import Shard
+from luthier.engine.accelerated import Acceleration
 from luthier.engine.job import Job
 from luthier.engine.score import LOSS, VALIDATION_ANSWERS
 from luthier.engine.step import trains
@@ -18,6 +19,8 @@ from luthier.plan import cost
 from luthier.plan.cost import Amounts
 from luthier.plan.memory import predicted_bytes
 from luthier.plan.probe import Probe
+from luthier.plan.zero import Held
+from luthier.plan.zero import table as per_device_table
 from luthier.recipe.schema import Evaluate
 
 
@@ -29,6 +32,9 @@ class Estimate:
     amounts: Amounts
     trainable: int
     parameters: int
+    held: Held
+    acceleration: Acceleration
+    recompute: bool
 
     @property
     def memory(self) -> int:
@@ -46,7 +52,9 @@ class Estimate:
         return cost.test_seconds(self.probe.rates, self.amounts)
 
 
-def estimate(job: Job, found: Probe, evaluate: Evaluate, splits: Mapping[str, Shard], test: list[Record]) -> Estimate:
+def estimate(
+    job: Job, found: Probe, evaluate: Evaluate, splits: Mapping[str, Shard], test: Sequence[Record]
+) -> Estimate:
     """What the variant of this job will take, from what its probe found; `splits` are the held-out shards."""
     trainable = job.computation.trainable
     prefix = len(job.layout.prefix)
@@ -55,7 +63,7 @@ def estimate(job: Job, found: Probe, evaluate: Evaluate, splits: Mapping[str, Sh
     validation = validation_rows(splits["validation"], job.settings.on)
     amounts = Amounts(
         steps=len(job.steps),
-        tokens=int(sum(job.lengths[rows].sum() for _, rows in job.steps)),
+        tokens=int(job.steps.tokens.sum()),
         validations=cost.validations(len(job.steps), job.settings.validate_every),
         validation_tokens=int(lengths["validation"][validation].sum()),
         asked=min(len(validation), VALIDATION_ANSWERS) if asks else 0,
@@ -63,7 +71,13 @@ def estimate(job: Job, found: Probe, evaluate: Evaluate, splits: Mapping[str, Sh
         test_tokens=int(lengths["test"].sum()),
         new_tokens=min(_longest_answer(splits["test"]), evaluate.max_new_tokens),
     )
-    return Estimate(found, amounts, trains(trainable.parameters.values()), trains(trainable.model.parameters()))
+    numbers = trains(trainable.parameters.values()), trains(trainable.model.parameters())
+    return Estimate(found, amounts, *numbers, _held(job), job.acceleration, job.shape.recompute)
+
+
+def _held(job: Job) -> Held:
+    """What the devices of a placement can share out."""
+    return Held(parameters=job.shape.weights, gradients=job.shape.gradients, optimizer=job.shape.state)
 
 
 def _longest_answer(shard: Shard) -> int:
@@ -108,6 +122,11 @@ def as_json(estimates: Mapping[str, Estimate], evaluation: float, usd_per_hour: 
                 "tokens_per_second": round(1 / one.probe.rates.trained),
                 "trainable_parameters": one.trainable,
                 "total_parameters": one.parameters,
+                "path": one.acceleration.path,
+                "blocks": one.acceleration.blocks,
+                "why": one.acceleration.why,
+                "activations": "recompute" if one.recompute else "keep",
+                "bytes_per_device": per_device_table(one.held),
             }
             for name, one in estimates.items()
         },

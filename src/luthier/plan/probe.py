@@ -12,14 +12,13 @@ from luthier.core.errors import Refusal
 from luthier.core.events import Stopwatch
 from luthier.core.records import Record, Text
 from luthier.core.shards import Shard
+from luthier.engine.footprint import Shape, activation_bytes, stacks_of, whole_bytes
 from luthier.engine.job import Job, draw, held_out
 from luthier.engine.memory import available_bytes, current_bytes, peak_bytes, ran_out
 from luthier.engine.score import LOSS, score
-from luthier.engine.step import gradients, trains
 from luthier.generation.generate import generate
 from luthier.objectives.contract import Batch
 from luthier.plan.cost import Rates
-from luthier.plan.memory import Shape, activation_bytes, shape_of, shapes_bytes, stacks_of, weight_bytes
 
 MICRO = 4  # micro-batches of a step in the probe, at most: the second meets the gradients of the first, and so on
 TIMED = 2  # steps of the usual kind that are timed
@@ -42,11 +41,11 @@ def probe(job: Job, validation: Shard, prompts: Sequence[Record]) -> Probe:
     The peak is counted from the last `reset_peak`. The weights of the job change: throw it away afterwards.
     Raises Refusal where a step does not fit into memory.
     """
-    shape = _shape(job)
+    shape = job.shape
     largest = largest_batches(job, shape)
     model = job.base.model
-    shapes = shapes_bytes(shape, stacks_of(model.config, largest[0]), len(largest[0].labels))
-    if shapes > available_bytes() + weight_bytes(shape):  # the weights are there already
+    shapes = whole_bytes(shape, stacks_of(model.config, largest[0]), len(largest[0].labels))
+    if shapes > available_bytes() + shape.weights:  # which are there already
         raise Refusal(_too_large(job))
     model.train()
     try:
@@ -66,17 +65,9 @@ def probe(job: Job, validation: Shard, prompts: Sequence[Record]) -> Probe:
     return Probe(shapes, peak, Rates(trained, updated, scored, read, spoken))
 
 
-def _shape(job: Job) -> Shape:
-    trainable = job.computation.trainable
-    return shape_of(
-        job.base.model.config, trains(trainable.model.parameters()), trains(trainable.parameters.values())
-    )
-
-
 def largest_batches(job: Job, shape: Shape) -> list[Batch]:
     """The micro-batch that by the formula takes most memory, and some more of its step where it has several."""
-    sizes = [(job.lengths[rows].max(), job.lengths[rows].sum()) for _, rows in job.steps]
-    candidates = {max(range(len(sizes)), key=lambda place: sizes[place][kind]) for kind in (0, 1)}
+    candidates = {int(sizes.argmax()) for sizes in (job.steps.longest, job.steps.tokens)}
 
     def weight(batch: Batch) -> int:
         return activation_bytes(shape, stacks_of(job.base.model.config, batch), len(batch.labels))
@@ -86,8 +77,7 @@ def largest_batches(job: Job, shape: Shape) -> list[Batch]:
 
 
 def _step(job: Job, batches: Sequence[Batch]) -> None:
-    gradients(job.computation, batches, job.settings.clip)
-    job.optimizer.step()  # its learning rate is still 0
+    job.rule.update(job.computation, job.optimizer, batches, job.settings.clip).apply()  # the rate is still 0
     job.optimizer.zero_grad(set_to_none=True)
 
 
@@ -96,17 +86,18 @@ def _step_seconds(job: Job) -> tuple[float, float]:
 
     Of each, at most four micro-batches, from long rows to short ones: a step of a large model takes long.
     """
-    order = np.argsort([job.lengths[rows].sum() for _, rows in job.steps], kind="stable")
+    order = np.argsort(job.steps.tokens, kind="stable")
     middle = order[len(order) // 2 :][:TIMED]
     computing, updating, tokens = 0.0, 0.0, 0
     for place in middle:
         batches = draw(job, int(place), job.settings.micro_tokens)
         some = [batches[i] for i in np.unique(np.linspace(0, len(batches) - 1, MICRO).round().astype(int))]
         watch = Stopwatch()
-        tokens += gradients(job.computation, some, job.settings.clip).tokens
+        pending = job.rule.update(job.computation, job.optimizer, some, job.settings.clip)
+        tokens += pending.result.tokens
         _wait(job)
         computing += watch.seconds
-        job.optimizer.step()
+        pending.apply()
         job.optimizer.zero_grad(set_to_none=True)
         _wait(job)
         updating += watch.seconds
@@ -114,8 +105,8 @@ def _step_seconds(job: Job) -> tuple[float, float]:
 
 
 def _while_writing(job: Job, shape: Shape) -> int:
-    """Bytes held while a checkpoint is written: AdamW's moments are copied in main memory on their way to disk."""
-    return current_bytes() + (8 * shape.trainable if job.computation.device.type == "cpu" else 0)
+    """Bytes held while a checkpoint is written: the optimiser's state is copied to main memory first."""
+    return current_bytes() + (shape.state if job.computation.device.type == "cpu" else 0)
 
 
 def _score_seconds(job: Job, validation: Shard) -> float:
@@ -126,7 +117,8 @@ def _score_seconds(job: Job, validation: Shard) -> float:
     if not some:
         return 0.0
     watch = Stopwatch()
-    score(job.computation.trainable, some, job.layout, job.settings.micro_tokens)
+    with job.computation.arithmetic():
+        score(job.computation.trainable, some, job.layout, job.settings.micro_tokens)
     _wait(job)
     return watch.seconds / int(both[len(some) - 1])
 
@@ -144,14 +136,15 @@ def _answer_seconds(job: Job, records: Sequence[Record]) -> tuple[float, float]:
 
 def _timed_answers(job: Job, prompts: Sequence[Sequence[int]], new: int) -> float:
     watch = Stopwatch()
-    generate(
-        job.computation.trainable.model,
-        prompts,
-        pad=job.layout.pad,
-        stop=(),  # answers of equal length, so that their time can be told from the prompts'
-        max_new_tokens=new,
-        prefix=job.layout.prefix,
-    )
+    with job.computation.arithmetic():
+        generate(
+            job.computation.trainable.model,
+            prompts,
+            pad=job.layout.pad,
+            stop=(),  # answers of equal length, so that their time can be told from the prompts'
+            max_new_tokens=new,
+            prefix=job.layout.prefix,
+        )
     _wait(job)
     return watch.seconds
 

@@ -20,7 +20,8 @@ def unpack(
     inputs, starts = _inputs(batch)
     decoder = batch.inputs.get("decoder_input_ids")
     if decoder is not None:
-        starts = np.arange(len(batch.rows)) * decoder.shape[1]
+        answers = [decoder.shape[1]] * len(batch.rows) if batch.lengths is None else batch.answers[: len(batch.rows)]
+        starts = np.cumsum([0, *answers[:-1]])
     rows = []
     for place, row in enumerate(batch.rows):
         mine = owner == place
@@ -39,7 +40,7 @@ def _inputs(batch: Batch) -> tuple[list[np.ndarray], np.ndarray]:
     """The token ids of each row, and where each begins in the flattened ids."""
     ids = batch.inputs["input_ids"].cpu().numpy()
     if batch.lengths is not None:
-        ends = np.cumsum(batch.lengths.cpu().numpy())
+        ends = np.cumsum(batch.lengths[: len(batch.rows)])
         starts = np.concatenate([[0], ends[:-1]])
         return [ids[0, start:end] for start, end in zip(starts, ends, strict=True)], starts
     mask = batch.inputs["attention_mask"].cpu().numpy().astype(bool)

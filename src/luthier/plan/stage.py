@@ -11,6 +11,8 @@ from luthier.core.events import emit
 from luthier.core.files import write_json
 from luthier.core.records import own_column
 from luthier.core.shards import Shard
+from luthier.engine.backend import tuned
+from luthier.engine.device import pick_device
 from luthier.engine.job import Job, build
 from luthier.engine.memory import reset_peak
 from luthier.plan import preflight
@@ -20,6 +22,7 @@ from luthier.plan.estimate import Estimate, as_json, baseline_seconds, estimate
 from luthier.plan.finding import Finding
 from luthier.plan.probe import probe
 from luthier.recipe.sections import PlanSection
+from luthier.trackers.installed import import_all
 
 
 def run(section: PlanSection, inputs: Artefacts, out: Path) -> dict[str, Any]:
@@ -66,7 +69,9 @@ def _preflight(section: PlanSection, data: Path, out: Path) -> dict[str, Finding
     untrained = _untrained(section, data)
     found, rows = {}, []
     for name in _different(section):
-        subject = collect(_job(section, name, data), section.model, section.data, data, untrained)
+        exact = section.train.variant(name).model_copy(update={"precision": "fp32"})  # losses are compared closely
+        job = build(section.seed, section.model, section.data, exact, data)
+        subject = collect(job, section.model, section.data, data, untrained)
         found[name] = preflight.examine(subject)
         rows = rows or preflight.shown(subject)
     findings = preflight.waive(preflight.merge(found), section.plan.waive)
@@ -102,9 +107,14 @@ def _estimate(section: PlanSection, name: str, data: Path) -> Estimate:
     """The estimate of one variant; its model is gone when this returns."""
     splits = {split: Shard(data / split) for split in SPLITS[1:]}
     test = read_records(data / "test")
-    reset_peak()
+    settings = section.train.variant(name)
+    for tracker in settings.track:
+        import_all(tracker.name)
+    reset_peak(pick_device(settings.device))
     job = _job(section, name, data)
-    return estimate(job, probe(job, splits["validation"], test), section.evaluate, splits, test)
+    with tuned(job.computation.device):
+        found = probe(job, splits["validation"], test)
+    return estimate(job, found, section.evaluate, splits, test)
 
 
 def _job(section: PlanSection, name: str, data: Path) -> Job:

@@ -7,7 +7,7 @@ from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from luthier.core.errors import UserError, did_you_mean
+from luthier.core.errors import UserError, did_you_mean, masked
 from luthier.recipe.describe import describe
 from luthier.recipe.values import Named
 
@@ -98,4 +98,4 @@ def _sentence(problem: Any, key: str, last: str, around: type[BaseModel], expect
     if kind.endswith(("_type", "_parsing")):
         return f"{key} {'is empty' if given is None else f'= {given!r}'}: write {_wanted(given, expected)}"
     message = problem["msg"].removeprefix("Value error, ")
-    return f"{key} = {given!r}: {message[0].lower()}{message[1:]}"
+    return f"{key} = {masked(repr(given))}: {message[0].lower()}{message[1:]}"

@@ -8,13 +8,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from luthier.core.artefacts import placeless
 from luthier.core.errors import UserError
 from luthier.core.files import digest, write_text
 from luthier.recipe import yamltext
 from luthier.recipe.explain import refuse
 from luthier.recipe.schema import Deploy, Recipe, Training
 
-NAMED = ("method", "objective", "optimizer")  # `method: lora` stands for `method: {name: lora}`
+# `method: lora` stands for `method: {name: lora}`
+NAMED = ("method", "objective", "optimizer", "schedule", "placement")
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -104,6 +106,6 @@ def save(recipe: Recipe, path: Path) -> None:
 def identity(recipe: Recipe) -> str:
     """SHA-256 of the resolved recipe: the same for the same work, however it was written.
 
-    `deploy` is no part of it: another export of a finished run is the same run.
+    `deploy` is no part of it: another export of a finished run is the same run. Nor is where a variant trains.
     """
-    return digest(recipe.model_dump(mode="json", exclude={"deploy"}))
+    return digest(placeless(recipe.model_dump(mode="json", exclude={"deploy"})))

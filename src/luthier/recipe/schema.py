@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any, Literal, Self
 
 from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from luthier.recipe.explain import KeyedError
-from luthier.recipe.values import Frozen, Named, Number, Share, SplitSize
+from luthier.recipe.values import Frozen, Named, Number, Rate, Share, SplitSize
 
 Layout = Literal["auto", "prompt-completion", "messages", "sharegpt", "alpaca", "text"]
+STEP = 8192  # tokens of an optimiser step where nothing is said
 
 
 class _Documented(Frozen):
     model_config = ConfigDict(use_attribute_docstrings=True)
+
+
+def _listed(value: Any) -> Any:
+    """A single entry as a list of one."""
+    return (value,) if isinstance(value, str | dict) else value
+
+
+def _twice(entries: Sequence[Named]) -> str | None:
+    """A name that stands more than once."""
+    names = [entry.name for entry in entries]
+    return next((name for name in names if names.count(name) > 1), None)
 
 
 class Model(_Documented):
@@ -138,30 +151,66 @@ class Training(_Documented):
     """Times each training row is seen."""
     max_steps: int | None = Field(default=None, ge=1)
     """Stop after this many optimiser steps, whatever `epochs` says."""
-    tokens_per_step: int = Field(default=8192, ge=16)
+    tokens_per_step: int = Field(default=STEP, ge=16)
     """Tokens read of the rows in one optimiser step, inputs and labels; `text` hides its spans after this count."""
+    rows_per_step: int | None = Field(default=None, ge=1)
+    """Rows in one optimiser step, whatever their tokens: instead of `tokens_per_step`."""
     micro_tokens: int = Field(default=4096, ge=16)
     """Tokens held in memory at once; changes memory and speed, never the result."""
     optimizer: Named = Named(name="adamw")
-    """adamw, or adafactor (for a T5 from random weights); with options `{name: adamw, beta2: 0.95}`."""
+    """adamw, adafactor (for a T5 from random weights), muon ...; with options `{name: adamw, beta2: 0.95}`."""
     learning_rate: Number = Field(default=2e-4, gt=0)
     """Peak learning rate."""
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    """How the learning rate goes on after the warm-up."""
+    layer_decay: Number = Field(default=1.0, gt=0, le=1)
+    """What the learning rate of each layer is of that of the layer above it; embeddings count as the lowest layer."""
+    rates: dict[str, Rate] = {}
+    """Factor of the learning rate where this text stands in a parameter's name: `{lora_B: 16}` is LoRA+."""
+    schedule: Named = Named(name="cosine")
+    """After the warm-up: cosine, linear, constant, wsd, inverse-sqrt, cosine-restarts; `{name: wsd, decay: 10%}`."""
     warmup: Share = 0.05
     """Share of the steps over which the learning rate rises from 0."""
     clip: Number = Field(default=1.0, gt=0)
     """Largest norm of the whole gradient."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Arithmetic of the forward and backward pass; weights that train stay in fp32. auto: bf16 on a GPU."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where the training runs; auto: the GPU where there is one."""
+    spikes: Literal["report", "skip"] = "report"
+    """A step whose loss or gradient norm lies far above the last ones: say so, or leave it out as well."""
+    placement: Named = Named(name="one")
+    """Where it trains: one device, or fsdp, several that share the model; `{name: fsdp, processes: 4}`."""
+    activations: Literal["auto", "keep", "recompute"] = "auto"
+    """Kept for the backward pass, or computed again in it: less memory, a third more time. auto: what fits."""
     validate_every: Share = 0.1
     """Share of the planned steps between two validations; 0: only at the end."""
     select: str = "loss"
     """The validation metric that chooses the best checkpoint: loss, rouge1, rouge2, rougeL, bleu, exact_match."""
     patience: int | None = Field(default=None, ge=1)
     """Stop after this many validations without a better `select`; default: never."""
+    cache_activations: Literal["auto", "off"] = "auto"
+    """Layers below everything that trains: computed once and kept on disk where that pays, or in every epoch."""
     checkpoint_every: Number = Field(default=300, gt=0)
     """Seconds between two checkpoints; one is also written at the end. A best validation keeps the weights alone."""
+    track: tuple[Named, ...] = ()
+    """Where the figures go as well: tensorboard, mlflow, wandb; with options `{name: mlflow, uri: ...}`."""
+
+    @field_validator("track", mode="before")
+    @classmethod
+    def _one_tracker(cls, value: Any) -> Any:
+        return _listed(value)
+
+    @field_validator("track")
+    @classmethod
+    def _each_tracker_once(cls, value: tuple[Named, ...]) -> tuple[Named, ...]:
+        if twice := _twice(value):
+            raise ValueError(f"{twice} is listed twice: keep one")
+        return value
+
+    @model_validator(mode="after")
+    def _one_size_of_step(self) -> Self:
+        if self.rows_per_step is not None and self.tokens_per_step != STEP:
+            raise ValueError("rows_per_step and tokens_per_step both say how long a step is: keep one of them")
+        return self
 
 
 class Train(Training):
@@ -187,7 +236,10 @@ class Train(Training):
     def variant(self, name: str) -> Training:
         """The settings of one variant: the common ones under its own."""
         common = {key: value for key, value in self.model_dump().items() if key != "variants"}
-        return Training.model_validate({**common, **self.variants.get(name, {})})
+        own = self.variants.get(name, {})
+        if any(own.get(key) is not None for key in ("tokens_per_step", "rows_per_step")):
+            common |= {"tokens_per_step": STEP, "rows_per_step": None}
+        return Training.model_validate({**common, **own})
 
 
 class Evaluate(_Documented):
@@ -228,14 +280,12 @@ class Deploy(_Documented):
     @field_validator("exports", mode="before")
     @classmethod
     def _one_export(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str | dict) else value
+        return _listed(value)
 
     @field_validator("exports")
     @classmethod
     def _each_once(cls, value: tuple[Named, ...]) -> tuple[Named, ...]:
-        names = [export.name for export in value]
-        twice = next((name for name in names if names.count(name) > 1), None)
-        if twice:
+        if twice := _twice(value):
             raise ValueError(f"{twice} is listed twice, and both would be written into one folder: keep one")
         return value
 

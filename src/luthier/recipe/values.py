@@ -45,6 +45,7 @@ def _split_size(value: Any) -> Any:
 
 
 Number = Annotated[float, BeforeValidator(parse_number), Field(allow_inf_nan=False)]
+Rate = Annotated[float, BeforeValidator(parse_number), Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, BeforeValidator(parse_share), Field(ge=0, le=1, allow_inf_nan=False)]
 SplitSize = Annotated[int | float | str, BeforeValidator(_split_size)]
 

@@ -2,13 +2,16 @@
 
 A checkpoint holds what trains, the optimiser's state, the position in the data, every random number generator and
 what was chosen at start-up (threads, arithmetic, micro-batch). It is written to a temporary folder, synced and
-renamed; older ones are deleted only after that. No pickles: tensors are safetensors, the rest is JSON.
+renamed; older ones are deleted only after that. No pickles: tensors are safetensors, the rest is JSON. Of several
+processes each writes its parts of the tensors, and any number of them can go on from it.
 """
 
 from __future__ import annotations
 
 import random
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,12 +19,14 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from luthier.core.errors import UserError
 from luthier.core.events import emit, warn
-from luthier.core.files import digest, new_folder, read_json, sha256, write_json
+from luthier.core.files import digest, new_folder, read_json, sha256, unsealed, write_json
 from luthier.engine.job import Job
+from luthier.engine.placement.world import World
+from luthier.train import tensors
 from luthier.train.state import State
 
 WEIGHTS, OPTIMIZER, GENERATORS, STATE = (
@@ -35,20 +40,36 @@ KEPT = 2  # should the newest be damaged on disk, the one before it still serves
 
 def save(folder: Path, job: Job, state: State) -> None:
     """Seal a checkpoint of this moment and delete all but the newest two."""
-    with new_folder(folder / f"{state.step:08d}") as new:
-        save_file(weights(job), new / WEIGHTS)
-        save_file(_optimizer_tensors(job), new / OPTIMIZER)
-        save_file(_generator_tensors(), new / GENERATORS)
-        body = {
-            "state": asdict(state),
-            "python_rng": random.getstate(),
-            "numpy_rng": _numpy_state(),
-            "chosen": chosen(job),
-            "sha256": {name: sha256(new / name) for name in (WEIGHTS, OPTIMIZER, GENERATORS)},
-        }
-        write_json(new / STATE, {**body, "digest": digest(body)})
-    for old in steps(folder)[:-KEPT]:
-        shutil.rmtree(folder / old)
+    world = job.computation.world
+    with _shared_folder(folder / f"{state.step:08d}", world) as new:
+        tensors.write(new / WEIGHTS, weights(job), world)
+        tensors.write(new / OPTIMIZER, _optimizer_tensors(job), world)
+        save_file(_generator_tensors(), new / _generators_of(world))
+        world.wait()
+        if world.leads:
+            body = {
+                "state": asdict(state),
+                "python_rng": random.getstate(),
+                "numpy_rng": _numpy_state(),
+                "chosen": chosen(job),
+                "sha256": {name: sha256(new / name) for name in tensors.files(new)},
+            }
+            write_json(new / STATE, {**body, "digest": digest(body)})
+    if world.leads:
+        for old in steps(folder)[:-KEPT]:
+            shutil.rmtree(folder / old)
+
+
+@contextmanager
+def _shared_folder(path: Path, world: World) -> Iterator[Path]:
+    """A new folder that all processes fill, and that rank 0 makes and seals."""
+    if not world.leads:
+        world.wait()  # until it is there
+        yield unsealed(path)
+        return
+    with new_folder(path) as new:
+        world.wait()
+        yield new
 
 
 def steps(folder: Path) -> list[str]:
@@ -71,7 +92,7 @@ def resume(folder: Path, job: Job) -> State | None:
         restore_weights(checkpoint, job)
         _restore_choices(job, body["chosen"])
         _restore_optimizer(checkpoint, job)
-        _restore_generators(checkpoint, body)
+        _restore_generators(checkpoint, body, job)
         emit("train.resume", f"resumed at step {body['state']['step']}", step=body["state"]["step"])
         return State(**body["state"])
     return None
@@ -79,21 +100,23 @@ def resume(folder: Path, job: Job) -> State | None:
 
 def weights(job: Job) -> dict[str, Tensor]:
     """What trains, by name."""
-    return {name: parameter.detach().contiguous() for name, parameter in job.computation.trainable.parameters.items()}
+    return {name: parameter.detach() for name, parameter in job.computation.trainable.parameters.items()}
 
 
 def save_best(folder: Path, job: Job) -> None:
     """Keep the weights of the best validation so far."""
-    with new_folder(folder / "best") as new:
-        save_file(weights(job), new / WEIGHTS)
+    world = job.computation.world
+    with _shared_folder(folder / "best", world) as new:
+        tensors.write(new / WEIGHTS, weights(job), world)
+        world.wait()
 
 
 def restore_weights(checkpoint: Path, job: Job) -> None:
     """Copy a checkpoint's weights into the model."""
-    saved = load_file(checkpoint / WEIGHTS)
     parameters = job.computation.trainable.parameters
-    if {n: t.shape for n, t in saved.items()} != {n: p.shape for n, p in parameters.items()}:
+    if tensors.sizes(checkpoint / WEIGHTS) != {name: parameter.shape for name, parameter in parameters.items()}:
         raise UserError(f"{checkpoint} was written for another method or model: delete it to train from the start")
+    saved = tensors.read(checkpoint / WEIGHTS, parameters.__getitem__, job.computation.world)
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(saved[name])
@@ -106,15 +129,18 @@ def chosen(job: Job) -> dict[str, Any]:
         "matmul_precision": torch.get_float32_matmul_precision(),
         "precision": job.computation.precision,
         "device": job.computation.device.type,
+        "processes": job.computation.world.size,
         "packed": job.layout.packed,
+        "path": job.acceleration.path,
         "torch": torch.__version__,
     }
 
 
 def _restore_choices(job: Job, before: dict[str, Any]) -> None:
-    torch.set_num_threads(before["threads"])
+    if before["processes"] == job.computation.world.size:  # which share the machine's cores
+        torch.set_num_threads(before["threads"])
     torch.set_float32_matmul_precision(before["matmul_precision"])
-    changed = [name for name, value in chosen(job).items() if value != before[name]]
+    changed = [name for name, value in chosen(job).items() if value != before.get(name, value)]
     if changed:
         what = ", ".join(f"{name} was {before[name]}" for name in changed)
         warn("train.resume", f"the resumed run will not be bit-identical: {what}")
@@ -135,25 +161,33 @@ def _damaged_files(checkpoint: Path, expected: dict[str, str]) -> list[str]:
 
 def _optimizer_tensors(job: Job) -> dict[str, Tensor]:
     """The optimiser's tensors under `<parameter>/<what>`."""
-    tensors = {}
+    found = {}
     for name, parameter in job.computation.trainable.parameters.items():
         for what, tensor in job.optimizer.state[parameter].items():
-            tensors[f"{name}/{what}"] = tensor.contiguous()
-    return tensors
+            found[f"{name}/{what}"] = tensor
+    return found
 
 
 def _restore_optimizer(checkpoint: Path, job: Job) -> None:
     parameters = job.computation.trainable.parameters
-    for key, tensor in load_file(checkpoint / OPTIMIZER).items():
-        name, what = key.rsplit("/", 1)
-        job.optimizer.state[parameters[name]][what] = tensor.to(parameters[name].device)
+
+    def owner(key: str) -> nn.Parameter:
+        return parameters[key.rsplit("/", 1)[0]]
+
+    for key, tensor in tensors.read(checkpoint / OPTIMIZER, owner, job.computation.world).items():
+        job.optimizer.state[owner(key)][key.rsplit("/", 1)[1]] = tensor
 
 
 def _generator_tensors() -> dict[str, Tensor]:
-    tensors = {"cpu": torch.get_rng_state()}
+    found = {"cpu": torch.get_rng_state()}
     for index in range(torch.cuda.device_count()):
-        tensors[f"cuda:{index}"] = torch.cuda.get_rng_state(index)
-    return tensors
+        found[f"cuda:{index}"] = torch.cuda.get_rng_state(index)
+    return found
+
+
+def _generators_of(world: World) -> str:
+    """The file of a process's generators."""
+    return GENERATORS if world.leads else f"rng-{world.rank}.safetensors"
 
 
 def _numpy_state() -> list[Any]:
@@ -161,11 +195,17 @@ def _numpy_state() -> list[Any]:
     return [kind, np.asarray(keys).tolist(), *rest]
 
 
-def _restore_generators(checkpoint: Path, body: dict[str, Any]) -> None:
+def _restore_generators(checkpoint: Path, body: dict[str, Any], job: Job) -> None:
+    """The generators of this process; one that was not there draws from the seed, its rank and the step."""
+    world = job.computation.world
     version, keys, gauss = body["python_rng"]
     random.setstate((version, tuple(keys), gauss))
     np.random.set_state(tuple(body["numpy_rng"]))
-    for name, tensor in load_file(checkpoint / GENERATORS).items():
+    if not (checkpoint / _generators_of(world)).is_file():
+        fresh = np.random.default_rng([job.seed, world.rank, body["state"]["step"]])
+        torch.manual_seed(int(fresh.integers(2**62)))
+        return
+    for name, tensor in load_file(checkpoint / _generators_of(world)).items():
         if name == "cpu":
             torch.set_rng_state(tensor)
         elif int(name.split(":")[1]) < torch.cuda.device_count():

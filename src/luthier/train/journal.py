@@ -11,6 +11,8 @@ from typing import Any
 
 from luthier.core.files import disk_errors, finite, json_text, read_jsonl, write_jsonl
 
+JOURNAL = "metrics.jsonl"
+
 
 class Journal:
     """The metrics of one variant."""
@@ -25,6 +27,16 @@ class Journal:
         """Append a line."""
         with disk_errors(self._path), self._path.open("a", encoding="utf-8") as file:
             file.write(json_text(finite(values)) + "\n")
+
+
+class Silent(Journal):
+    """The journal of a process that does not lead."""
+
+    def __init__(self) -> None:
+        pass
+
+    def write(self, **values: Any) -> None:
+        """Nothing: rank 0 writes it."""
 
 
 def _sound_lines(path: Path) -> list[Any]:

@@ -20,6 +20,10 @@ class State:
     since_best: int = 0  # validations since then
     skipped: list[int] = field(default_factory=list)  # steps whose loss or gradient was not a number
     out_of_patience: bool = False
+    scale: float = 1.0  # of the loss, in fp16
+    calm: int = 0  # steps since it last changed
+    recent: list[list[float]] = field(default_factory=list)  # loss and gradient norm of the last steps
+    spikes: list[int] = field(default_factory=list)  # steps that lay far above them
 
     def improves(self, value: float, higher_is_better: bool) -> bool:
         """Whether this value of the chosen metric is the best so far; what is not a number never is."""

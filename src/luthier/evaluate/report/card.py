@@ -103,8 +103,7 @@ def settings(facts: Facts, name: str) -> str:
     if isinstance(method, dict):
         options = "".join(f", {key} {value}" for key, value in method.items() if key != "name")
         method = method["name"]
-    if isinstance(own.get("optimizer"), dict):
-        own["optimizer"] = own["optimizer"]["name"]
+    own |= {key: own[key]["name"] for key in ("optimizer", "schedule") if isinstance(own.get(key), dict)}
     told = ", ".join(f"{key.replace('_', ' ')} {own[key]}" for key in SHOWN if key in own)
     share = result["trainable_parameters"] / result["total_parameters"]
     steps = f"{result['steps']:,} steps, kept from step {result['best_step']:,}"

@@ -200,4 +200,7 @@ def _training_warnings(name: str, result: dict[str, Any]) -> list[str]:
         found.append(f"{name} is the untrained model: no validation after step 0 was better by train.select.")
     if skipped := result.get("skipped_steps"):
         found.append(f"{name} left out steps whose loss was not a number: {listed([str(step) for step in skipped])}.")
+    if spikes := result.get("spikes"):
+        steps = f"{len(spikes)} steps, the first at {spikes[0]}" if len(spikes) > 1 else f"step {spikes[0]}"
+        found.append(f"{name} met {steps}, whose loss or gradient lay far above the ones before: look at the rows.")
     return found

@@ -1,0 +1,106 @@
+"""Whether a model's accelerated blocks compute the same as its own: found out when a job is built, by a test."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from transformers import PreTrainedModel
+
+from luthier.engine.accelerated.swap import kind, swap_in, turn_back
+from luthier.models.attention import Boundaries, packed, watched
+from luthier.models.packing import packed_inputs
+
+LENGTHS = (7, 12)
+TOLERANCE = 1e-4  # largest relative difference of loss and gradients in fp32
+
+
+@dataclass(frozen=True)
+class Acceleration:
+    """Which path a model takes, and why: `blocks` counts the accelerated ones by kind, none on the general path."""
+
+    blocks: dict[str, int]
+    why: str
+
+    @property
+    def path(self) -> str:
+        """`accelerated` or `general`."""
+        return "accelerated" if self.blocks else "general"
+
+
+def accelerate(model: PreTrainedModel, packs: bool) -> Acceleration:
+    """Give a model, made ready for training, its accelerated blocks, unless they change what it computes.
+
+    `packs`: whether the model is given rows without padding, as the blocks expect. The model must be in fp32.
+    """
+    family = model.config.model_type
+    if not packs:
+        return Acceleration({}, f"a {family} is given padded rows: its attention knows no boundaries")
+    training = model.training
+    model.eval()
+    expected, windows = _measured(model)
+    changed = swap_in(model)
+    try:
+        found, theirs = _measured(model)
+        problem = None if _same(expected, found) else "loss or gradients differ"
+        problem = problem if windows == theirs else "their attention looks through another window"
+    except (RuntimeError, ValueError, TypeError, AttributeError) as error:
+        problem = str(error).splitlines()[0]
+    model.train(training)
+    if problem:
+        for module in changed:
+            turn_back(module)
+        return Acceleration({}, f"accelerated blocks do not fit a {family}: {problem}")
+    if not changed:
+        return Acceleration({}, f"no block of a {family} has an accelerated form")
+    return Acceleration(dict(Counter(map(kind, changed))), "loss and gradients are those of the model's own blocks")
+
+
+def _measured(model: PreTrainedModel) -> tuple[list[Tensor], list[int | None]]:
+    """The loss of two short sequences and its gradient by everything that trains; the window of every attention.
+
+    What is zero is moved a little for it: LoRA's product begins at zero, and so would its gradients.
+    """
+    generator = torch.Generator().manual_seed(0)
+    trains = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    zeros = [parameter for parameter in trains if not parameter.any()]
+    with torch.no_grad():
+        for parameter in zeros:
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.01)
+    try:
+        with watched() as windows:
+            return _loss_and_gradients(model, _sequences(model, generator), trains), windows
+    finally:
+        with torch.no_grad():
+            for parameter in zeros:
+                parameter.zero_()
+
+
+def _sequences(model: PreTrainedModel, generator: torch.Generator) -> list[Tensor]:
+    rows = model.get_input_embeddings().weight.size(0)  # pyright: ignore[reportCallIssue]
+    return [torch.randint(rows, (n,), generator=generator).to(model.device) for n in LENGTHS]
+
+
+def _loss_and_gradients(model: PreTrainedModel, sequences: list[Tensor], trains: list[nn.Parameter]) -> list[Tensor]:
+    answers = sequences if model.config.is_encoder_decoder else []
+    spoken = torch.cat(sequences)
+    where = torch.cat([torch.arange(3, LENGTHS[0] - 1), torch.arange(LENGTHS[0] + 4, len(spoken) - 1)])
+    where = where.to(model.device)
+    lengths = [len(ids) for ids in answers]
+    boundaries = Boundaries(LENGTHS, lengths, None if answers else where, model.device)
+    with packed(boundaries):
+        logits = model(**packed_inputs(model, sequences, answers), use_cache=False).logits[0]
+        logits = logits if boundaries.taken else logits[where]
+        loss = cross_entropy(logits.float(), spoken[where + 1])
+        gradients = torch.autograd.grad(loss, trains, allow_unused=True)
+    return [loss.detach(), *(torch.zeros(()) if gradient is None else gradient for gradient in gradients)]
+
+
+def _same(expected: list[Tensor], found: list[Tensor]) -> bool:
+    whole = torch.stack([part.norm() for part in expected[1:]]).norm()
+    apart = torch.stack([(a - b).norm() for a, b in zip(expected[1:], found[1:], strict=True)]).norm()
+    close = torch.isclose(expected[0], found[0], rtol=TOLERANCE, atol=0)
+    return bool(close) and bool(apart <= TOLERANCE * whole)

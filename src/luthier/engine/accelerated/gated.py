@@ -1,0 +1,91 @@
+"""The gated MLP, down(act(gate(x)) up(x)), as one autograd function.
+
+Kept for the backward pass: x, what `gate` and `up` gave, and LoRA's thin products. The product of both, as wide as
+either, is computed again (Shazeer 2020, "GLU variants improve transformer", for the block itself).
+
+Shapes: T tokens, D width, F inner width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from luthier.engine.accelerated.arithmetic import explicit, working_dtype
+from luthier.engine.accelerated.linear import PARTS, Group, Projection, parts_of
+
+_aten = torch.ops.aten
+
+
+@dataclass(frozen=True)
+class Activation:
+    """A function, and its backward pass from the gradient and the input."""
+
+    forward: Callable[[Tensor], Tensor]
+    backward: Callable[[Tensor, Tensor], Tensor]
+
+
+SILU = Activation(F.silu, _aten.silu_backward)
+GELU = Activation(F.gelu, _aten.gelu_backward)
+GELU_TANH = Activation(
+    lambda x: F.gelu(x, approximate="tanh"), lambda d, x: _aten.gelu_backward(d, x, approximate="tanh")
+)
+# by the classes that transformers gives the activations its configurations name
+ACTIVATIONS = {
+    "SiLU": SILU,
+    "SiLUActivation": SILU,
+    "GELU": GELU,
+    "GELUActivation": GELU,
+    "GELUTanh": GELU_TANH,
+    "PytorchGELUTanh": GELU_TANH,
+    "NewGELUActivation": GELU_TANH,
+}
+
+
+def gated(x: Tensor, gate: Projection, up: Projection, down: Projection, activation: Activation) -> Tensor:
+    """x (..., D) -> (..., D) in the working type."""
+    flat = [tensor for part in (gate, up, down) for tensor in part.tensors]
+    scales = gate.scale, up.scale, down.scale
+    rows = x.reshape(-1, x.shape[-1])
+    return explicit(_Gated, rows, working_dtype(x), scales, activation, *flat).view(*x.shape[:-1], -1)
+
+
+class _Gated(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        dtype: torch.dtype,
+        scales: tuple[float, ...],
+        activation: Activation,
+        *flat: Tensor | None,
+    ) -> Tensor:
+        gate, up, down = parts_of(scales, flat)
+        rows = x.to(dtype)
+        (gates, ups), thin = Group((gate, up), dtype).forward(rows)
+        (result,), thin_down = Group((down,), dtype).forward(activation.forward(gates).mul_(ups))
+        ctx.save_for_backward(rows, gates, ups, thin, thin_down, *flat)
+        ctx.settings = dtype, scales, activation, x.dtype
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *given: Tensor) -> tuple[Tensor | None, ...]:
+        rows, gates, ups, thin, thin_down, *flat = ctx.saved_tensors
+        dtype, scales, activation, kind = ctx.settings
+        gate, up, down = parts_of(scales, flat)
+        needs = ctx.needs_input_grad[4:]
+        acted = activation.forward(gates)
+        product, below = acted * ups, PARTS * 2
+        d_product, wanted_down = Group((down,), dtype).backward(product, thin_down, given, needs[below:])
+        assert d_product is not None
+        del product
+        d_ups = acted.mul_(d_product)
+        d_gates = activation.backward(d_product.mul_(ups), gates)
+        group = Group((gate, up), dtype)
+        dx, wanted = group.backward(rows, thin, (d_gates, d_ups), needs[:below], ctx.needs_input_grad[0])
+        return None if dx is None else dx.to(kind), None, None, None, *wanted, *wanted_down

@@ -1,0 +1,74 @@
+"""Putting accelerated blocks into a model, by the parts that its own have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from peft.tuners.lora import Linear as LoraLinear
+from torch import nn
+from transformers import PreTrainedModel
+
+from luthier.engine.accelerated.gated import ACTIVATIONS
+from luthier.engine.accelerated.layers import FastGemmaNorm, FastLora, FastMlp, FastNorm, FastT5Mlp
+from luthier.engine.accelerated.llama import LINEAR, FastAttention, FastLastLayer
+
+LAST = {"input_layernorm", "self_attn", "post_attention_layernorm", "mlp"}
+MORE = ("attn_logit_softcapping", "sinks")  # attributes of attentions that compute something else
+
+
+def swap_in(model: PreTrainedModel) -> list[nn.Module]:
+    """Change the class of every module that has an accelerated form; the modules that were changed."""
+    changed = []
+    for module in list(model.modules()):
+        fast = _fast_class(module)
+        if fast is not None:
+            changed.append(_turn_into(module, fast))
+    layers = getattr(model.base_model, "layers", None)
+    if isinstance(layers, nn.ModuleList) and len(layers):
+        last: Any = layers[-1]
+        if _parts(last) == LAST and isinstance(last.self_attn, FastAttention):
+            changed.append(_turn_into(last, FastLastLayer))
+    return changed
+
+
+def turn_back(module: nn.Module) -> None:
+    """Give a changed module its own class again."""
+    module.__class__ = type(module).__mro__[2]
+
+
+def kind(module: nn.Module) -> str:
+    """The name of a changed module's accelerated form."""
+    return type(module).__mro__[1].__name__
+
+
+def _turn_into(module: nn.Module, fast: type) -> nn.Module:
+    module.__class__ = type(fast.__name__, (fast, type(module)), {})
+    return module
+
+
+def _fast_class(module: Any) -> type | None:
+    parts, name = _parts(module), type(module).__name__
+    if isinstance(module, LoraLinear):
+        return FastLora
+    if not parts and (name.endswith("RMSNorm") or name == "T5LayerNorm"):
+        return FastGemmaNorm if name.startswith("Gemma") else FastNorm
+    if parts == {"gate_proj", "up_proj", "down_proj", "act_fn"} and _known(module.act_fn):
+        return FastMlp
+    if parts == {"wi_0", "wi_1", "wo", "dropout", "act"} and _known(module.act):
+        return FastT5Mlp
+    if parts - {"q_norm", "k_norm"} == set(LINEAR) and _is_rotary(module):
+        return FastAttention
+    return None
+
+
+def _parts(module: nn.Module) -> set[str]:
+    return set(dict(module.named_children()))
+
+
+def _known(activation: nn.Module) -> bool:
+    return type(activation).__name__ in ACTIVATIONS
+
+
+def _is_rotary(attention: Any) -> bool:
+    plain = all(getattr(attention, name, None) is None for name in MORE)
+    return plain and hasattr(attention, "scaling") and hasattr(attention, "head_dim") and attention.is_causal
