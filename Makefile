@@ -38,6 +38,7 @@ test: env
 	$(PYTEST)
 
 test-all: env
+	$(BIN)/python -m pip install --quiet -c constraints.txt --group slow
 	$(PYTEST) -m ""
 
 # OpenAI's client in its three majors, and schemathesis: each in a folder of its own, beside the environment.

@@ -27,7 +27,7 @@ STEPS = {"1b": (2, 5), "8b": (1, 3), "tiny": (1, 1)}  # steps that are not timed
 LONGEST = 0.3  # share of the whole time that one case may take
 MARK = "@@ "  # before a line of results in a child's output
 # shares of a step held at once, tried until one fits; 0: checkpointing instead
-MICRO = {"TRL default": (1,), "TRL tuned": (1, 2, 4, 8, 0), "Luthier": (1, 2, 4, 8, 16)}
+MICRO = {"TRL default": (1,), "TRL tuned": (1, 2, 4, 8, 0), "Luthier": (1, 2, 4, 8, 0)}
 
 
 def main() -> None:

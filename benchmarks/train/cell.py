@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks.train import ours
 from benchmarks.train.cases import AS_RUN, RANK, ROWS, Cell, Peer, candidates, extras
-from benchmarks.train.examples import Steps, operations, order, read
+from benchmarks.train.examples import Steps, operations, order, padding, read
 from benchmarks.train.models import make
 from benchmarks.train.peer import Spec
 from benchmarks.train.race import Racer, cumulative
@@ -191,20 +191,6 @@ def peak_of(bench: Bench) -> int:
     """The peak that Luthier has written down of its training."""
     result = bench.run / "4-train" / bench.cell.method / "result.json"
     return json.loads(result.read_text())["peak_memory_bytes"]
-
-
-def padding(peer: Peer, steps: Steps) -> float:
-    """Share of what a peer computes that is padding."""
-    if peer.padding_free:
-        return 0.0
-    real = padded = 0
-    for step in steps:
-        apart = peer.apart or len(step)
-        for start in range(0, len(step), apart):
-            rows = step[start : start + apart]
-            real += sum(len(row.input_ids) for row in rows)
-            padded += len(rows) * max(len(row.input_ids) for row in rows)
-    return 1 - real / padded
 
 
 def reference(cell: Cell, plan: Plan) -> dict[str, list[float]]:

@@ -64,6 +64,20 @@ def tokens(step: Sequence[Row], separate: bool) -> int:
     return sum(len(row.input_ids) + separate * len(row.labels) for row in step)
 
 
+def padding(peer: Peer, steps: Steps) -> float:
+    """Share of what a peer computes that is padding."""
+    if peer.padding_free:
+        return 0.0
+    real = padded = 0
+    for step in steps:
+        apart = peer.apart or len(step)
+        for start in range(0, len(step), apart):
+            rows = step[start : start + apart]
+            real += sum(len(row.input_ids) for row in rows)
+            padded += len(rows) * max(len(row.input_ids) for row in rows)
+    return 1 - real / padded
+
+
 def operations(cell: Cell, step: Sequence[Row], rank: int | None) -> float:
     """The least operations of a step."""
     model = cell.model

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.train.gpu_varlen import register_varlen
 from benchmarks.train.gpu_work import ALPHA, CLIP, RANK, RATE, Clock, labelled, model
 
 PROFILE = "BENCH_GPU_PROFILE"  # in the environment: the last step is profiled
@@ -18,13 +18,14 @@ Steps = Sequence[Sequence[Sequence[int]]]
 
 
 def luthier(size: str, steps: Steps, full: bool, device: torch.device, micro: int) -> tuple[Clock, str]:
-    """Luthier's engine in bf16; of a step, at most 1/micro of the tokens at once."""
+    """Luthier's engine in bf16; of a step, at most 1/micro of the tokens at once, or all and nothing kept (0)."""
     from luthier.core.shards import IGNORED, Example
     from luthier.engine.accelerated import accelerate
     from luthier.engine.batches import Layout, collate
     from luthier.engine.halves import halve_frozen
     from luthier.engine.optimizers import OPTIMIZERS
     from luthier.engine.optimizers.weights import weights_of
+    from luthier.engine.recompute import recompute
     from luthier.engine.step import Computation, set_learning_rate
     from luthier.engine.steps import micro_batches
     from luthier.methods import METHODS
@@ -40,6 +41,8 @@ def luthier(size: str, steps: Steps, full: bool, device: torch.device, micro: in
     trainable = method.prepare(base, method.config(**options), 0)
     path = accelerate(base, packs)
     halve_frozen(base, "bf16")
+    if micro == 0:
+        recompute(base)
     objective, rule = OBJECTIVES["sft"], OPTIMIZERS["adamw"]
     settings = objective.config()
     computation = Computation(trainable, objective, settings, "bf16", device)
@@ -54,7 +57,7 @@ def luthier(size: str, steps: Steps, full: bool, device: torch.device, micro: in
         lengths = np.array([len(row) for row in rows])
         asked = [np.where(np.arange(n) < n - labelled(n), IGNORED, row) for n, row in zip(lengths, rows, strict=True)]
         examples = [Example(row, labels, i) for i, (row, labels) in enumerate(zip(rows, asked, strict=True))]
-        budget = max(-(-int(lengths.sum()) // micro), int(lengths.max()))
+        budget = max(-(-int(lengths.sum()) // max(micro, 1)), int(lengths.max()))
         groups = micro_batches(np.arange(len(rows)), lengths, budget, packs)
         batches = [collate([examples[i] for i in group], layout, device) for group in groups]
         with profiled(clock, on=PROFILE in os.environ and number == len(steps) - 1):
@@ -62,7 +65,7 @@ def luthier(size: str, steps: Steps, full: bool, device: torch.device, micro: in
             pending.apply()
             optimizer.zero_grad(set_to_none=True)
         clock.step(pending.result.loss)
-    return clock, f"{path.path}: {path.why}"
+    return clock, f"{path.path}: {path.why}" + (", checkpointing" if micro == 0 else "")
 
 
 @contextmanager
@@ -78,11 +81,8 @@ def profiled(clock: Clock, on: bool) -> Iterator[None]:
         yield
         if clock.device.type == "cuda":
             torch.cuda.synchronize()
-    kernels = [event for event in seen.key_averages() if event.self_device_time_total > 0]
-    kernels.sort(key=lambda event: -event.self_device_time_total)
-    clock.kernels = [
-        (event.key[:80], event.count, round(event.self_device_time_total / 1e3, 2)) for event in kernels[:25]
-    ]
+    found = [(e.key[:80], e.count, round(e.self_device_time_total / 1e3, 2)) for e in seen.key_averages()]
+    clock.kernels = sorted((row for row in found if row[2]), key=lambda row: -row[2])[:25]
 
 
 def trl_default(size: str, steps: Steps, full: bool, device: torch.device, micro: int) -> tuple[Clock, str]:
@@ -111,34 +111,6 @@ def trl_tuned(size: str, steps: Steps, full: bool, device: torch.device, micro: 
 
 
 SIDES = {"TRL default": trl_default, "TRL tuned": trl_tuned, "Luthier": luthier}
-
-
-def register_varlen() -> str:
-    """Give transformers torch's own variable-length flash kernel, as the flash-attn package would; its name."""
-    try:
-        from torch.nn.attention.varlen import varlen_attn
-    except ImportError:
-        return "sdpa"
-    from transformers import AttentionInterface, AttentionMaskInterface
-
-    knows = inspect.signature(varlen_attn).parameters
-    options: dict[str, Any] = {"window_size": (-1, 0)} if "window_size" in knows else {"is_causal": True}
-    if "enable_gqa" in knows:
-        options["enable_gqa"] = True  # before it had this argument, the kernel took fewer heads without a word
-
-    def attend(module: Any, query: Any, key: Any, value: Any, attention_mask: Any, **given: Any) -> tuple[Any, None]:
-        count, _, tokens, _ = query.shape
-        query, key, value = (part.transpose(1, 2).flatten(0, 1) for part in (query, key, value))
-        at, longest = given.get("cu_seq_lens_q"), given.get("max_length_q")
-        if at is None or longest is None:  # one row a micro-batch
-            at = torch.arange(0, (count + 1) * tokens, tokens, dtype=torch.int32, device=query.device)
-            longest = tokens
-        mixed: Any = varlen_attn(query, key, value, at, at, int(longest), int(longest), **options)
-        return mixed.view(count, tokens, *mixed.shape[1:]), None
-
-    AttentionInterface.register("varlen", attend)
-    AttentionMaskInterface.register("varlen", lambda *args, **kwargs: None)
-    return "varlen"
 
 
 def _trl(base: Any, steps: Steps, full: bool, device: torch.device, options: dict[str, Any]) -> Clock:

@@ -151,6 +151,7 @@ def test_ray_refuses_files_that_its_machines_do_not_have(cluster, toy):
         launch.run()
 
 
+@pytest.mark.slow
 def test_ray_trains_on_two_machines(cluster, toy):
     launch = prepare("ray", toy, nodes=2, gpus=0, options=Options(address=cluster))
     assert launch.run is not None
@@ -158,6 +159,7 @@ def test_ray_trains_on_two_machines(cluster, toy):
     _trained_together()
 
 
+@pytest.mark.slow
 def test_ray_that_is_not_there(toy):
     if find_spec("ray") is None:
         pytest.skip('Ray is not installed: pip install "luthier[ray]"')

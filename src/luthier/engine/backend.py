@@ -69,6 +69,15 @@ def fastest() -> Backend:
         before.use()
 
 
+def exact(matmul: str) -> bool:
+    """Whether products of fp32 by this name are true to fp32 on this processor."""
+    before = current()
+    try:
+        return matmul == "highest" or (not _rounds() and _exact(Backend(before.threads, matmul)))
+    finally:
+        before.use()
+
+
 def _faster(one: Backend, other: Backend) -> bool:
     """Whether one is clearly faster: the best of products in turn, so that a slow moment of the machine hits both."""
     if one == other:

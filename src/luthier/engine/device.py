@@ -44,7 +44,7 @@ def resolve_precision(precision: str, device: torch.device) -> str:
         raise UserError(f"train.precision: {problem}")
     if precision != "auto":
         return precision
-    return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+    return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
 
 
 def no_precision(precision: str, device: str) -> str | None:

@@ -30,8 +30,9 @@ def boundaries(batch: Batch) -> Iterator[None]:
 
 
 def _rounded(where: Tensor, last: int) -> Tensor:
-    """The labelled positions and, to a multiple of `ROUND`, the last one of the filler again and again."""
-    return torch.cat([where, where.new_full((-len(where) % ROUND,), last)])
+    """The labelled positions and, to a multiple of `ROUND` that is not 0, the last of the filler again and again."""
+    rest = -len(where) % ROUND if len(where) else ROUND
+    return torch.cat([where, where.new_full((rest,), last)])
 
 
 def forward(model: PreTrainedModel, batch: Batch) -> Outputs:

@@ -7,11 +7,10 @@ norms stay in fp32, and with them the residual stream.
 
 from __future__ import annotations
 
-import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+from luthier.engine.device import DTYPES
 
 
 def halve_frozen(model: nn.Module, precision: str) -> None:

@@ -78,7 +78,8 @@ class _Attend(torch.autograd.Function):
         blocks, scale = ctx.settings
         heads = key.shape[1]
         d_query = torch.empty_like(query, memory_format=torch.contiguous_format)
-        once = sum(block.keys.rows.stop - block.keys.rows.start for block in blocks) == len(key)
+        rows = sum(block.keys.rows.stop - block.keys.rows.start for block in blocks)
+        once = rows == len(key) and all(block.whole for block in blocks)
         fresh = torch.empty_like if once else torch.zeros_like
         d_key, d_value = (fresh(states, memory_format=torch.contiguous_format) for states in (key, value))
         d_bias = None

@@ -132,7 +132,7 @@ def mix(
     assert _current is not None
     if _windows_seen is not None:
         _windows_seen.append(window)
-    if query.is_cuda and query.dtype != torch.float32 and kind == "causal" and bias is None and not dropout:
+    if kind == "causal" and bias is None and not dropout and _flash_fits(query):
         flash = _flash()
         if flash is not None:
             at, longest = _current.offsets, _current.longest(kind)
@@ -142,6 +142,14 @@ def mix(
     blocks = _current.blocks(kind, window)
     with torch.autocast(query.device.type, enabled=False):  # whose softmax would be wider than the products
         return attend(query, key, value, blocks, scale, bias, dropout)
+
+
+def _flash_fits(query: Tensor) -> bool:
+    """Whether a GPU's flash kernel takes queries of this type and width."""
+    if not query.is_cuda or query.dtype == torch.float32 or torch.version.hip:
+        return False
+    width = query.shape[-1]
+    return torch.cuda.get_device_capability(query.device) >= (8, 0) and width % 8 == 0 and width <= 256
 
 
 def _flash() -> Any:
@@ -178,7 +186,9 @@ def attention(
     unknown = [name for name in CHANGES if others.get(name) is not None]
     if unknown or not causal or query.shape[2] != key.shape[2]:
         raise NotImplementedError(f"no packed attention for {unknown or 'attention that is not causal'}")
-    rows = (states[0].transpose(0, 1) for states in (query, key.to(query.dtype), value.to(query.dtype)))
+    # rotary positions in fp32 widen what autocast has narrowed
+    dtype = torch.get_autocast_dtype("cuda") if query.is_cuda and torch.is_autocast_enabled("cuda") else query.dtype
+    rows = (states[0].transpose(0, 1).to(dtype) for states in (query, key, value))
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     return mix(*rows, kind="causal", scale=scale, window=sliding_window, dropout=dropout)[None], None
 

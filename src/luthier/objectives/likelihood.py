@@ -23,16 +23,22 @@ def nll(hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor) -> 
     kind = hidden.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
     with torch.autocast(kind, enabled=False):
-        result: Tensor = _Nll.apply(hidden, weight, bias, labels, dtype)  # pyright: ignore[reportAssignmentType]
+        result: Tensor = _Nll.apply(hidden, weight, bias, labels, dtype, torch.is_grad_enabled())  # pyright: ignore
     return result
 
 
 class _Nll(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, dtype: torch.dtype
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        labels: Tensor,
+        dtype: torch.dtype,
+        learning: bool,
     ) -> Tensor:
-        needs = ctx.needs_input_grad[:3]
+        needs = ctx.needs_input_grad[:3] if learning else (False, False, False)
         losses, gradients = _pass(hidden, weight, bias, labels, dtype, needs, None)
         ctx.save_for_backward(hidden, weight, bias, labels, *gradients)
         ctx.dtype = dtype
@@ -50,7 +56,7 @@ class _Nll(torch.autograd.Function):
             else:
                 needs = (False, d_weight is not None, d_bias is not None)
                 _, (_, d_weight, d_bias) = _pass(hidden, weight, bias, labels, ctx.dtype, needs, scale)
-        return d_hidden, d_weight, d_bias, None, None
+        return d_hidden, d_weight, d_bias, None, None, None
 
 
 def _pass(

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from luthier.core.errors import UserError
 from luthier.core.events import emit, warn
 from luthier.core.files import digest, new_folder, read_json, sha256, unsealed, write_json
+from luthier.engine.backend import exact
 from luthier.engine.job import Job
 from luthier.engine.placement.world import World
 from luthier.train import tensors
@@ -139,7 +140,8 @@ def chosen(job: Job) -> dict[str, Any]:
 def _restore_choices(job: Job, before: dict[str, Any]) -> None:
     if before["processes"] == job.computation.world.size:  # which share the machine's cores
         torch.set_num_threads(before["threads"])
-    torch.set_float32_matmul_precision(before["matmul_precision"])
+    if before["device"] == job.computation.device.type == "cpu" and exact(before["matmul_precision"]):
+        torch.set_float32_matmul_precision(before["matmul_precision"])
     changed = [name for name, value in chosen(job).items() if value != before.get(name, value)]
     if changed:
         what = ", ".join(f"{name} was {before[name]}" for name in changed)

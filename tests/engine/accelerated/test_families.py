@@ -11,7 +11,7 @@ import transformers as hf
 
 from luthier.core.shards import IGNORED, Example
 from luthier.engine.accelerated import accelerate
-from luthier.engine.accelerated.swap import kind
+from luthier.engine.accelerated.swap import kind, turn_back
 from luthier.engine.batches import Layout, collate
 from luthier.engine.step import Computation, step_loss
 from luthier.methods import METHODS
@@ -129,6 +129,36 @@ def test_blocks_that_compute_something_else_are_taken_out_again():
     assert found.path == "general" and "differ" in found.why
     assert type(model.model.norm) is OddRMSNorm and not any("Fast" in type(m).__name__ for m in model.modules())
     assert measured(model, trainable)[0] == expected
+
+
+def test_gemma_gets_its_own_norms_back():
+    model, trainable = prepared("gemma", "full")
+    own, (expected, _) = type(model.model.norm), measured(model, trainable)
+    accelerate(model, packs=True)
+    for module in swap_in_of(model):
+        turn_back(module)
+    assert type(model.model.norm) is own and measured(model, trainable)[0] == expected
+
+
+def test_a_family_that_is_not_known_keeps_its_blocks_and_gets_lora_alone():
+    torch.manual_seed(0)
+    model = hf.OlmoForCausalLM(hf.OlmoConfig(**GQA, clip_qkv=0.1)).eval()
+    packs = adopt(model)
+    trainable = METHODS["lora"].prepare(model, METHODS["lora"].config(rank=3), 0)
+    assert trainable.parameters and set(accelerate(model, packs).blocks) <= {"FastLora"}
+
+
+def test_a_batch_without_labels_adds_nothing():
+    model, trainable = prepared("llama", "lora")
+    accelerate(model, packs=True)
+    computation = Computation(trainable, OBJECTIVES["sft"], None, "fp32", torch.device("cpu"))
+    alone = Example(np.array([5]), np.array([5]), 0)
+    assert step_loss(computation, [collate([alone], Layout(False, True, 0))]) == 0
+    assert all(p.grad is None or not p.grad.any() for p in trainable.parameters.values())
+
+
+def swap_in_of(model):
+    return [module for module in model.modules() if hasattr(type(module), "luthier_own")]
 
 
 def test_generation_and_padded_rows_take_the_own_code():

@@ -45,7 +45,7 @@ class FastAttention:
             query = self._heads(project(rows.index_select(0, luthier_rows), parts[:1])[0])
             at = tuple(part.index_select(0, luthier_rows) for part in at)
         if hasattr(self, "q_norm"):
-            query, key = self.q_norm(query), self.k_norm(key)
+            query, key = (norm(states).to(value.dtype) for norm, states in ((self.q_norm, query), (self.k_norm, key)))
         mixed = mix(
             rotate(query, *at),
             rotate(key, cos, sin),

@@ -12,16 +12,19 @@ from luthier.engine.accelerated.gated import ACTIVATIONS
 from luthier.engine.accelerated.layers import FastGemmaNorm, FastLora, FastMlp, FastNorm, FastT5Mlp
 from luthier.engine.accelerated.llama import LINEAR, FastAttention, FastLastLayer
 
+# the families whose attention, MLP and norms are known to do what the fast ones do, and nothing else in training
+FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma3", "gemma3_text", "t5")
 LAST = {"input_layernorm", "self_attn", "post_attention_layernorm", "mlp"}
 MORE = ("attn_logit_softcapping", "sinks")  # attributes of attentions that compute something else
 
 
 def swap_in(model: PreTrainedModel) -> list[nn.Module]:
     """Change the class of every module that has an accelerated form; the modules that were changed."""
+    known = model.config.model_type in FAMILIES
     changed = []
     for module in list(model.modules()):
         fast = _fast_class(module)
-        if fast is not None:
+        if fast is not None and (known or fast is FastLora):
             changed.append(_turn_into(module, fast))
     layers = getattr(model.base_model, "layers", None)
     if isinstance(layers, nn.ModuleList) and len(layers):
@@ -33,7 +36,7 @@ def swap_in(model: PreTrainedModel) -> list[nn.Module]:
 
 def turn_back(module: nn.Module) -> None:
     """Give a changed module its own class again."""
-    module.__class__ = type(module).__mro__[2]
+    module.__class__ = type(module).luthier_own  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def kind(module: nn.Module) -> str:
@@ -42,7 +45,7 @@ def kind(module: nn.Module) -> str:
 
 
 def _turn_into(module: nn.Module, fast: type) -> nn.Module:
-    module.__class__ = type(fast.__name__, (fast, type(module)), {})
+    module.__class__ = type(fast.__name__, (fast, type(module)), {"luthier_own": type(module)})
     return module
 
 

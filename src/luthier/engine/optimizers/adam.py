@@ -55,5 +55,5 @@ def build_adamw(weights: Sequence[Weight], config: AdamWConfig, seed: int) -> to
     )
 
 
-ADAM = OptimizerEntry(AdamConfig, build_adam, TWO_MOMENTS)
-ADAMW = OptimizerEntry(AdamWConfig, build_adamw, TWO_MOMENTS)
+ADAM = OptimizerEntry(AdamConfig, build_adam, TWO_MOMENTS, elementwise=True)
+ADAMW = OptimizerEntry(AdamWConfig, build_adamw, TWO_MOMENTS, elementwise=True)

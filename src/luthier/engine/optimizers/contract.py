@@ -87,7 +87,9 @@ class OptimizerEntry:
     `build(weights, config, seed)` gives the optimiser; its state holds tensors alone, by parameter, so that a
     checkpoint can keep it. `update` says how a step is made. `state(weights, config)` and `gradients(weights)` are
     the bytes that these take. `whole`: a step must be one micro-batch. `backward`: there are backward passes, for
-    which activations are kept. `lacking` says what must be installed first, None where nothing is missing.
+    which activations are kept. `elementwise`: what a number becomes depends on its own history alone, wherever the
+    rest of its matrix lies, and its state is a tensor of its shape. `lacking` says what must be installed first, None
+    where nothing is missing.
     """
 
     config: type[BaseModel]
@@ -97,6 +99,7 @@ class OptimizerEntry:
     gradients: Callable[[Sequence[Weight]], int] = all_gradients
     whole: bool = False
     backward: bool = True
+    elementwise: bool = False
     lacking: Callable[[], str | None] = lambda: None
 
 

@@ -25,7 +25,7 @@ class GaLoreConfig(AdamWConfig):
     weight_decay: Number = Field(0.0, ge=0)
     """Decoupled decay of matrices."""
     rank: int = Field(128, ge=1)
-    """Directions of a gradient that are kept; matrices with fewer rows or columns get plain AdamW."""
+    """Directions of a gradient that are kept; matrices with no more rows or columns get plain AdamW."""
     update_every: int = Field(200, ge=1)
     """Steps after which the directions are chosen anew, by a singular value decomposition of each gradient."""
     scale: Number = Field(0.25, gt=0)

@@ -52,4 +52,4 @@ def build_lion(weights: Sequence[Weight], config: LionConfig, seed: int) -> torc
     return LionOptimizer(decayed(weights, config.weight_decay), (config.beta1, config.beta2))
 
 
-LION = OptimizerEntry(LionConfig, build_lion, per_number(FLOAT))
+LION = OptimizerEntry(LionConfig, build_lion, per_number(FLOAT), elementwise=True)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from luthier.engine.optimizers.contract import OptimizerEntry, Options, Pending, Weight, groups, one_at_a_time
-from luthier.engine.optimizers.noise import replay
+from luthier.engine.optimizers.same_dropout import replay
 from luthier.engine.step import Computation, StepResult, step_loss
 from luthier.objectives.contract import Batch
 

@@ -86,6 +86,6 @@ def build_adadelta(weights: Sequence[Weight], config: AdadeltaConfig, seed: int)
     return torch.optim.Adadelta(decayed(weights, config.weight_decay), lr=0.0, rho=config.rho, eps=config.eps)
 
 
-ADAGRAD = OptimizerEntry(AdagradConfig, build_adagrad, per_number(FLOAT))
-RMSPROP = OptimizerEntry(RMSpropConfig, build_rmsprop, _rmsprop_state)
-ADADELTA = OptimizerEntry(AdadeltaConfig, build_adadelta, per_number(2 * FLOAT))
+ADAGRAD = OptimizerEntry(AdagradConfig, build_adagrad, per_number(FLOAT), elementwise=True)
+RMSPROP = OptimizerEntry(RMSpropConfig, build_rmsprop, _rmsprop_state, elementwise=True)
+ADADELTA = OptimizerEntry(AdadeltaConfig, build_adadelta, per_number(2 * FLOAT), elementwise=True)

@@ -43,4 +43,4 @@ def _state(weights: Sequence[Weight], config: SGDConfig) -> int:
     return FLOAT * numbers(weights) if config.momentum else 0
 
 
-SGD = OptimizerEntry(SGDConfig, build_sgd, _state)
+SGD = OptimizerEntry(SGDConfig, build_sgd, _state, elementwise=True)

@@ -21,14 +21,13 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy, OffloadPolicy, fully_shard
 
 from luthier.core.errors import UserError
+from luthier.engine.optimizers import OPTIMIZERS
 from luthier.engine.placement.contract import Placement
 from luthier.methods.contract import Trainable
 from luthier.recipe.schema import Training
 from luthier.recipe.values import Frozen
 
 KEY = "train.placement"
-# what the update of a number depends on is that number's own history, wherever the rest of its matrix lies
-ELEMENTWISE = ("adamw", "adam", "sgd", "adagrad", "rmsprop", "adadelta", "lion")
 
 
 class Fsdp(Frozen):
@@ -49,12 +48,12 @@ class Fsdp(Frozen):
 
 
 def lacking(training: Training) -> str | None:
-    """Why an optimiser cannot be shared out: its update of a matrix looks at the whole of it."""
+    """Why an optimiser cannot be shared out: it looks at whole matrices, or keeps a state of another form."""
     name = training.optimizer.name
-    if name in ELEMENTWISE:
+    if OPTIMIZERS[name].elementwise:
         return None
-    known = ", ".join(ELEMENTWISE)
-    return f"{name} looks at whole matrices, of which fsdp leaves each process a part: take one of {known}"
+    known = ", ".join(other for other, entry in OPTIMIZERS.items() if entry.elementwise)
+    return f"{name} cannot do with the part of a matrix that fsdp leaves each process: take one of {known}"
 
 
 def processes(config: Fsdp, started: int, device: torch.device) -> int:
