@@ -100,7 +100,7 @@ def table(cells: Sequence[Cell], plan: Plan, quick: bool) -> dict[str, Any]:
         found["met"] = met(cell, found)
         found["target"] = {**asdict(cell.target), "mfu": cell.mfu} if cell.target else None
         rows.append(found)
-        if cell.mfu is not None or cell is TOYS[0]:
+        if cell not in TOYS[1:]:
             breakdowns[cell.name] = _child("benchmarks.train.breakdown", str(bench.run))
         say(f"{cell.name}: {_line(found)} ({(time.monotonic() - begun) / 60:.1f} minutes so far)")
     minutes = round((time.monotonic() - begun) / 60, 1)

@@ -120,10 +120,9 @@ def main() -> None:
     """The entry point: settings that must stand before torch is imported, then the verb."""
     # threads that wait for work sleep: several times faster on a machine that others use too
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # oneDNN, and torch above it, keep the kernels of 1,024 matrix shapes each, and texts bring ever new ones; one
-    # step of an encoder-decoder has about 200, which all its layers meet again
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "512")
-    os.environ.setdefault("LRU_CACHE_CAPACITY", "512")
+    # oneDNN, and torch above it, keep the kernels of 1,024 matrix shapes each, and texts bring ever new ones
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
+    os.environ.setdefault("LRU_CACHE_CAPACITY", "64")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
