@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks.train import ours
 from benchmarks.train.cases import AS_RUN, RANK, ROWS, Cell, Peer, candidates, extras
-from benchmarks.train.examples import Steps, operations, order, padding, read
+from benchmarks.train.examples import Steps, operations, padding, read
 from benchmarks.train.models import make
 from benchmarks.train.peer import Spec
 from benchmarks.train.race import Racer, cumulative
@@ -60,8 +60,8 @@ class Bench:
             str(self.folder),
         ]
         subprocess.run(prepared, check=True, stdout=sys.stderr)
-        self.examples = self.folder / "examples.npz"
-        self.steps: Steps = read(self.examples)
+        self.file = self.folder / "examples.npz"
+        self.examples = read(self.file)
 
     def luthier(self) -> Racer:
         """Luthier's process."""
@@ -80,7 +80,7 @@ class Bench:
             peer=peer,
             model=str(self.base),
             adapter=str(adapter) if adapter.is_dir() else "",
-            examples=str(self.examples),
+            examples=str(self.file),
             journal=str(journal),
         )
         path.write_text(json.dumps(asdict(spec)))
@@ -143,16 +143,16 @@ def measure(bench: Bench, tune: bool = True) -> dict[str, Any]:
             for racer in sides if number % 2 else sides[::-1]:
                 racer.turn(plan.counted)
         luthier.finish()
-        found = {LUTHIER: bench.figures(luthier, peak_of(bench), "", bench.steps)}
+        found = {LUTHIER: bench.figures(luthier, peak_of(bench), "", bench.examples.steps())}
         for racer, peer in (peers | (more if tune else {})).items():
-            batches = order(bench.steps, peer)
+            batches = bench.examples.steps(peer)
             found[racer.name] = bench.figures(racer, racer.peak(), peer.how, batches) | {
                 "padding": padding(peer, batches)
             }
     finally:
         for racer in racers:
             racer.kill()
-    held = np.load(bench.examples)
+    held = np.load(bench.file)
     sizes = {"parameters": int(held["total"]), "trainable": int(held["trainable"])}
     operations_per_second = [median(turn) for turn in peak.rates()]
     for side in found.values():

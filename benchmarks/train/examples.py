@@ -31,32 +31,40 @@ class Row:
 Steps = list[list[Row]]
 
 
-def read(file: Path) -> Steps:
-    """The steps that `prepare` has written down."""
+@dataclass(frozen=True)
+class Examples:
+    """All rows, and those of each step (steps, rows of a step) as Luthier has planned them."""
+
+    rows: list[Row]
+    planned: list[list[int]]
+
+    def steps(self, peer: Peer | None = None) -> Steps:
+        """The examples of each step as a peer, or Luthier, takes them.
+
+        A step in micro-batches is sorted by length. Grouped, all rows are: batches of neighbours, in random order.
+        """
+        if peer and peer.grouped:
+            size, order = len(self.planned[0]), sorted(self.rows, key=_length)
+            batches = [order[start : start + size] for start in range(0, len(order) - size + 1, size)]
+            random.Random(0).shuffle(batches)
+            return [batches[number % len(batches)] for number in range(len(self.planned))]
+        steps = [[self.rows[row] for row in step] for step in self.planned]
+        return [sorted(step, key=_length) for step in steps] if peer and peer.apart else steps
+
+
+def _length(row: Row) -> int:
+    return -len(row.input_ids)
+
+
+def read(file: Path) -> Examples:
+    """What `prepare` has written down."""
     held = np.load(file)
 
     def cut(name: str, lengths: str) -> list[list[int]]:
         return [part.tolist() for part in np.split(held[name], np.cumsum(held[lengths])[:-1])]
 
-    rows = [
-        Row(ids, labels)
-        for ids, labels in zip(cut("input_ids", "input_lengths"), cut("labels", "label_lengths"), strict=True)
-    ]
-    ends = np.cumsum(held["steps"]).tolist()
-    return [rows[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
-
-
-def order(steps: Steps, peer: Peer, seed: int = 0) -> Steps:
-    """The examples as a peer takes them: those of like length together, within each step or in all."""
-    if peer.apart:
-        return [sorted(step, key=lambda row: -len(row.input_ids)) for step in steps]
-    if peer.grouped:
-        rows = sorted((row for step in steps for row in step), key=lambda row: -len(row.input_ids))
-        ends = np.cumsum([len(step) for step in steps]).tolist()
-        batches = [rows[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
-        random.Random(seed).shuffle(batches)
-        return batches
-    return steps
+    rows = zip(cut("input_ids", "input_lengths"), cut("labels", "label_lengths"), strict=True)
+    return Examples([Row(ids, labels) for ids, labels in rows], held["steps"].tolist())
 
 
 def tokens(step: Sequence[Row], separate: bool) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from benchmarks.train.cases import Cell, Model, Peer
-from benchmarks.train.examples import Steps, order, read, tokens
+from benchmarks.train.examples import Steps, read, tokens
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Spec:
 
     def steps(self) -> Steps:
         """The examples of each step, in this peer's order."""
-        return order(read(Path(self.examples)), self.peer)
+        return read(Path(self.examples)).steps(self.peer)
 
     @property
     def dtype(self) -> torch.dtype:

@@ -22,10 +22,10 @@ def main(recipe: str, run: str, folder: str) -> None:
     job = job_of(Path(run))
     out = Path(folder)
     out.mkdir(parents=True, exist_ok=True)
-    rows = [job.shard[int(row)] for step in job.steps for row in step[1]]
+    rows = [job.shard[row] for row in range(len(job.shard))]
     np.savez(
         out / "examples.npz",
-        steps=np.array([len(step[1]) for step in job.steps]),
+        steps=np.stack([step[1] for step in job.steps]),
         input_ids=np.concatenate([row.input_ids for row in rows]),
         input_lengths=np.array([len(row.input_ids) for row in rows]),
         labels=np.concatenate([row.labels for row in rows]),

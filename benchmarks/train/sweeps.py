@@ -59,7 +59,7 @@ def widths(plan: Plan, quick: bool, say: Callable[[str], None]) -> tuple[str, di
 def _measured(cell: Cell, plan: Plan, at_a_time: int) -> dict[str, Any]:
     bench = Bench(cell, plan, at_a_time)
     found = measure(bench, tune=False)
-    read = [len(row.input_ids) for step in bench.steps for row in step]
+    read = [len(row.input_ids) for step in bench.examples.steps() for row in step]
     apart = largest(*(side["losses"] for side in found["sides"].values()))
     return {**found, "mean_length": sum(read) / len(read), "ratios": ratios(found), "losses_apart": apart}
 

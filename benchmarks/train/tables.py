@@ -132,7 +132,8 @@ def swept(figures: Mapping[str, Any]) -> str:
         ratio = row["ratios"]["as run"]
         speeds = [f"{row['sides'][name]['tokens_per_second']:,.0f}" for name in ("Luthier", "as run")]
         apart = f"{row['losses_apart']:.0e}"
-        rows.append([str(row[key]), *speeds, f"{ratio['speed']:.2f}x", f"1/{ratio['memory']:.2f}", apart])
+        size = f"{row['mean_length']:.0f}" if key == "length" else str(row[key])
+        rows.append([size, *speeds, f"{ratio['speed']:.2f}x", f"1/{ratio['memory']:.2f}", apart])
     head = [key, "Luthier, tokens/s", "TRL as run, tokens/s", "ratio", "peak memory", "losses apart"]
     return rows_of(head, rows)
 

@@ -43,8 +43,8 @@ def test_torch_counts_the_same_products_where_every_row_is_needed():
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
-        attn_implementation="eager",
     )
+    config._attn_implementation = "eager"
     model, length = LlamaForCausalLM(config), 6
     with FlopCounterMode(display=False) as counter:
         model(torch.arange(length)[None]).logits.sum().backward()

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.train.cases import AS_RUN, CELLS, T5, TOYS, Peer, candidates
 from benchmarks.train.cell import LUTHIER
-from benchmarks.train.examples import IGNORED, Row, order, padding, tokens
+from benchmarks.train.examples import IGNORED, Examples, Row, Steps, padding, tokens
 from benchmarks.train.peer import Spec, spec_of
 from benchmarks.train.race import Racer, cumulative
 from benchmarks.train.tables import TABLES, between, update
@@ -28,8 +28,13 @@ for step in range(1, 400):
 """
 
 
-def rows(*lengths: int) -> list[Row]:
-    return [Row([7] * n, [IGNORED] * (n - 1) + [7]) for n in lengths]
+def examples(*lengths: int) -> Examples:
+    rows = [Row([7] * n, [IGNORED] * (n - 1) + [7]) for n in lengths]
+    return Examples(rows, [[0, 1, 2, 3], [4, 5, 6, 7]])
+
+
+def lengths_of(steps: Steps) -> list[list[int]]:
+    return [[len(row.input_ids) for row in step] for step in steps]
 
 
 def racer(folder: Path, name: str, script: str = COUNTS) -> Racer:
@@ -70,14 +75,13 @@ def test_luthiers_lines_count_from_the_start():
 
 
 def test_every_order_holds_the_same_examples_and_pads_as_it_says():
-    steps = [rows(8, 2, 6, 4), rows(3, 1, 5, 7)]
-    lengths = [[len(row.input_ids) for row in step] for step in steps]
-    grouped = order(steps, Peer("", grouped=True))
-    assert sorted(len(row.input_ids) for step in grouped for row in step) == sorted(lengths[0] + lengths[1])
-    assert {tuple(len(row.input_ids) for row in step) for step in grouped} == {(8, 7, 6, 5), (4, 3, 2, 1)}
-    apart = order(steps, Peer("", apart=2))
-    assert [tokens(step, False) for step in apart] == [sum(own) for own in lengths]
-    assert padding(AS_RUN, steps) == 1 - 36 / (4 * 8 + 4 * 7)
+    given = examples(8, 2, 6, 4, 3, 1, 5, 7)
+    assert lengths_of(given.steps()) == lengths_of(given.steps(AS_RUN)) == [[8, 2, 6, 4], [3, 1, 5, 7]]
+    assert sorted(lengths_of(given.steps(Peer("", grouped=True)))) == [[4, 3, 2, 1], [8, 7, 6, 5]]
+    apart = given.steps(Peer("", apart=2))
+    assert lengths_of(apart) == [[8, 6, 4, 2], [7, 5, 3, 1]]
+    assert [tokens(step, False) for step in apart] == [20, 16]
+    assert padding(AS_RUN, given.steps()) == 1 - 36 / (4 * 8 + 4 * 7)
     assert padding(Peer("", apart=2), apart) == 1 - 36 / (2 * (8 + 4) + 2 * (7 + 3))
     assert padding(Peer("", apart=1), apart) == 0
 

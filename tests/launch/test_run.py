@@ -65,7 +65,9 @@ def test_exit_codes_of_the_workers_are_luthiers(code, kind, words):
 
 def test_ctrl_c_is_passed_on_once_and_waited_for(tmp_path):
     (tmp_path / "stopped.py").write_text(STOPPED)
-    code = "import sys; from luthier.launch import child; child.run([sys.executable, 'stopped.py'])"
+    # a shell that runs the tests in the background has switched Ctrl-C off for all it starts
+    hears = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    code = f"{hears}; from luthier.launch import child; child.run([sys.executable, 'stopped.py'])"
     process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stderr=subprocess.PIPE)
     while not (tmp_path / "ready").exists():
         assert process.poll() is None
