@@ -15,7 +15,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cache, cached_property
+from inspect import signature
 from typing import Any, Literal
 
 import numpy as np
@@ -152,13 +153,15 @@ def _flash_fits(query: Tensor) -> bool:
     return torch.cuda.get_device_capability(query.device) >= (8, 0) and width % 8 == 0 and width <= 256
 
 
+@cache
 def _flash() -> Any:
-    """torch's variable-length flash attention, where this torch has it."""
+    """torch's variable-length flash attention, where this torch has it with all that is asked of it."""
     try:
         from torch.nn.attention.varlen import varlen_attn
     except ImportError:
         return None
-    return varlen_attn
+    known = signature(varlen_attn).parameters
+    return varlen_attn if {"scale", "window_size", "enable_gqa"} <= set(known) else None
 
 
 def attention(
