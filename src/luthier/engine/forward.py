@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -21,12 +21,11 @@ ROUND = 32  # a last layer that is computed at the labelled positions only has a
 def boundaries(batch: Batch) -> Iterator[None]:
     """Holds the boundaries of packed sequences for the attention; forward and backward both run inside."""
     if batch.lengths is None:
-        with nullcontext():
-            yield
-    else:
-        where = _rounded(batch.where, sum(batch.lengths) - 1)
-        with packed(Boundaries(batch.lengths, batch.answers, where, where.device)):
-            yield
+        yield
+        return
+    where = _rounded(batch.where, sum(batch.lengths) - 1)
+    with packed(Boundaries(batch.lengths, batch.answers, where, where.device)):
+        yield
 
 
 def _rounded(where: Tensor, last: int) -> Tensor:

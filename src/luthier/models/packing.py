@@ -8,7 +8,7 @@ must have attended through `attention`.
 from __future__ import annotations
 
 import inspect
-from importlib import import_module
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,20 +17,23 @@ from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 from transformers.utils import logging
 
+from luthier.core.tables import Table
 from luthier.models.attention import NAME, Boundaries, packed, watched
 
-__all__ = ["adopt", "packed", "packed_inputs", "self_test"]
+__all__ = ["LENGTHS", "adopt", "packed", "packed_inputs", "self_test", "short_sequences"]
 
 TOLERANCE = 1e-5  # relative difference of a loss in fp32
-OWN_CODE = {"bloom": "luthier.models.bloom:adopt_bloom", "t5": "luthier.models.t5:adopt_t5"}
+LENGTHS = (7, 12)  # tokens of the two sequences of a test
+OWN_CODE: Table[Callable[[PreTrainedModel], None]] = Table(
+    "packed attention", {"bloom": "luthier.models.bloom:adopt_bloom", "t5": "luthier.models.t5:adopt_t5"}
+)
 
 
 def adopt(model: PreTrainedModel) -> bool:
     """Let a model attend without padding if it passes the self-test; returns whether it does."""
     before = model.config._attn_implementation or "eager"
     if model.config.model_type in OWN_CODE:
-        module, name = OWN_CODE[model.config.model_type].split(":")
-        getattr(import_module(module), name)(model)
+        OWN_CODE[model.config.model_type](model)
     elif before != "sdpa" or model.config.is_encoder_decoder or not _takes(model, NAME):
         return False
     fit = self_test(model)
@@ -44,9 +47,7 @@ def self_test(model: PreTrainedModel) -> bool:
 
     The model must be in evaluation mode and fp32.
     """
-    rows = model.get_input_embeddings().weight.size(0)  # pyright: ignore[reportCallIssue]
-    generator = torch.Generator().manual_seed(0)
-    sequences = [torch.randint(rows, (n,), generator=generator).to(model.device) for n in (7, 12)]
+    sequences = short_sequences(model, torch.Generator().manual_seed(0))
     answers = [ids[2:] for ids in sequences] if model.config.is_encoder_decoder else []
     try:
         with torch.no_grad():
@@ -56,6 +57,12 @@ def self_test(model: PreTrainedModel) -> bool:
     except (RuntimeError, ValueError, TypeError, LookupError, AttributeError):  # NotImplementedError among them
         return False
     return _as_configured(windows, model.config) and torch.allclose(together, apart, rtol=TOLERANCE, atol=0)
+
+
+def short_sequences(model: PreTrainedModel, generator: torch.Generator) -> list[Tensor]:
+    """Two sequences of `LENGTHS` tokens drawn from all that the model knows."""
+    rows = model.get_input_embeddings().weight.size(0)  # pyright: ignore[reportCallIssue]
+    return [torch.randint(rows, (n,), generator=generator).to(model.device) for n in LENGTHS]
 
 
 def packed_inputs(model: PreTrainedModel, sequences: list[Tensor], answers: list[Tensor]) -> dict[str, Tensor]:

@@ -15,16 +15,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from luthier.models.arithmetic import explicit, working_dtype
+
 CHUNK, ROUND = 512, 32  # rows at once, and what their number is a multiple of
 
 
 def nll(hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor) -> Tensor:
     """-ln p(label) in nats, (N,), in fp32 at least: hidden (N, D), weight (V, D), bias (V,), labels (N,)."""
-    kind = hidden.device.type
-    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
-    with torch.autocast(kind, enabled=False):
-        result: Tensor = _Nll.apply(hidden, weight, bias, labels, dtype, torch.is_grad_enabled())  # pyright: ignore
-    return result
+    return explicit(_Nll, hidden, weight, bias, labels, working_dtype(hidden), torch.is_grad_enabled())
 
 
 class _Nll(torch.autograd.Function):

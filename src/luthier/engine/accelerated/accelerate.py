@@ -12,9 +12,8 @@ from transformers import PreTrainedModel
 
 from luthier.engine.accelerated.swap import kind, swap_in, turn_back
 from luthier.models.attention import Boundaries, packed, watched
-from luthier.models.packing import packed_inputs
+from luthier.models.packing import LENGTHS, packed_inputs, short_sequences
 
-LENGTHS = (7, 12)
 SAMPLE = 4096  # numbers of each gradient that are compared
 TOLERANCE = 1e-4  # largest relative difference of loss and gradients in fp32
 
@@ -73,16 +72,11 @@ def _measured(model: PreTrainedModel) -> tuple[list[Tensor], list[int | None]]:
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.01)
     try:
         with watched() as windows:
-            return _loss_and_gradients(model, _sequences(model, generator), trains), windows
+            return _loss_and_gradients(model, short_sequences(model, generator), trains), windows
     finally:
         with torch.no_grad():
             for parameter in zeros:
                 parameter.zero_()
-
-
-def _sequences(model: PreTrainedModel, generator: torch.Generator) -> list[Tensor]:
-    rows = model.get_input_embeddings().weight.size(0)  # pyright: ignore[reportCallIssue]
-    return [torch.randint(rows, (n,), generator=generator).to(model.device) for n in LENGTHS]
 
 
 def _loss_and_gradients(model: PreTrainedModel, sequences: list[Tensor], trains: list[nn.Parameter]) -> list[Tensor]:

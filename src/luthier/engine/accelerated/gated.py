@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from luthier.engine.accelerated.arithmetic import explicit, working_dtype
 from luthier.engine.accelerated.linear import PARTS, Group, Projection, parts_of
+from luthier.models.arithmetic import explicit, working_dtype
 
 _aten = torch.ops.aten
 

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from luthier.engine.accelerated.arithmetic import explicit, working_dtype
+from luthier.models.arithmetic import explicit, working_dtype
 
 PARTS = 4  # weight, bias, down and up of each layer
 

@@ -77,7 +77,7 @@ class FastLastLayer:
         boundaries = current()
         where = None if boundaries is None else boundaries.where
         usable = options.get("past_key_values") is None and not rest and len(hidden_states) == 1
-        if where is None or not usable or projections(self.self_attn, *LINEAR) is None:
+        if boundaries is None or where is None or not usable or projections(self.self_attn, *LINEAR) is None:
             return super().forward(hidden_states, *rest, **options)  # pyright: ignore[reportAttributeAccessIssue]
         boundaries.taken = True
         normed = self.input_layernorm(hidden_states)

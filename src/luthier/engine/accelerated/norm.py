@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from luthier.engine.accelerated.arithmetic import explicit, working_dtype
+from luthier.models.arithmetic import explicit, working_dtype
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float, offset: float = 0.0) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from luthier.engine.accelerated.arithmetic import explicit
+from luthier.models.arithmetic import explicit
 
 
 def rotate(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

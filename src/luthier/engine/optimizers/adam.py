@@ -35,18 +35,16 @@ class AdamWConfig(AdamConfig):
 
 def build_adam(weights: Sequence[Weight], config: AdamConfig, seed: int) -> torch.optim.Optimizer:
     """torch's Adam, fused where the device can."""
-    return torch.optim.Adam(
-        decayed(weights, config.weight_decay),
-        lr=0.0,
-        betas=(config.beta1, config.beta2),
-        eps=config.eps,
-        fused=fusible(weights, parts=True),
-    )
+    return _moments(torch.optim.Adam, weights, config)
 
 
 def build_adamw(weights: Sequence[Weight], config: AdamWConfig, seed: int) -> torch.optim.Optimizer:
     """torch's AdamW, fused where the device can."""
-    return torch.optim.AdamW(
+    return _moments(torch.optim.AdamW, weights, config)
+
+
+def _moments(kind: type[torch.optim.Adam], weights: Sequence[Weight], config: AdamConfig) -> torch.optim.Optimizer:
+    return kind(
         decayed(weights, config.weight_decay),
         lr=0.0,
         betas=(config.beta1, config.beta2),

@@ -1,4 +1,4 @@
-"""The arithmetic that accelerated blocks compute in: that of the autocast around them, made explicit."""
+"""The arithmetic that autograd functions of our own compute in: that of the autocast around them, made explicit."""
 
 from __future__ import annotations
 
