@@ -6,9 +6,6 @@ READY := $(VENV)/.luthier
 TOOLS := $(VENV)/.luthier-dev
 TORCH := $(shell grep '^torch==' constraints.txt)
 
-# Waiting threads sleep instead of spinning, and nothing asks the model hub.
-export OMP_WAIT_POLICY := PASSIVE
-
 .PHONY: env demo test test-all test-clients lint bench bench-train
 
 env: $(TOOLS)

@@ -6,15 +6,21 @@ import torch
 from transformers import (
     BloomConfig,
     BloomForCausalLM,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
     GemmaConfig,
     GemmaForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
     PreTrainedModel,
     Qwen2Config,
     Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
     T5Config,
     T5ForConditionalGeneration,
 )
@@ -34,7 +40,7 @@ _WIDTHS = {
 
 
 def toy_model(family: str, seed: int = 0) -> PreTrainedModel:
-    """A model of a family (llama, qwen2, gpt2, bloom, t5, gemma) in fp32 and eval mode, its weights from the seed.
+    """A model of these families, mistral, qwen3 or gemma3_text, in fp32 and eval mode, its weights from the seed.
 
     Weights are larger than freshly initialised ones, so that greedy answers are not one token for ever. No id has a
     special meaning.
@@ -60,6 +66,19 @@ def _gemma() -> PreTrainedModel:
     return GemmaForCausalLM(
         GemmaConfig(**_WIDTHS, head_dim=8, bos_token_id=None, eos_token_id=None, pad_token_id=None)
     )
+
+
+def _mistral() -> PreTrainedModel:
+    return MistralForCausalLM(MistralConfig(**_WIDTHS, sliding_window=6, bos_token_id=None, eos_token_id=None))
+
+
+def _qwen3() -> PreTrainedModel:
+    return Qwen3ForCausalLM(Qwen3Config(**_WIDTHS, head_dim=8, bos_token_id=None, eos_token_id=None))
+
+
+def _gemma3() -> PreTrainedModel:
+    special = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
+    return Gemma3ForCausalLM(Gemma3TextConfig(**_WIDTHS, **special, head_dim=8, sliding_window=6))
 
 
 def _gpt2() -> PreTrainedModel:
@@ -90,7 +109,17 @@ def _t5() -> PreTrainedModel:
     )
 
 
-_MAKE = {"llama": _llama, "qwen2": _qwen2, "gpt2": _gpt2, "bloom": _bloom, "t5": _t5, "gemma": _gemma}
+_MAKE = {
+    "llama": _llama,
+    "qwen2": _qwen2,
+    "gpt2": _gpt2,
+    "bloom": _bloom,
+    "t5": _t5,
+    "gemma": _gemma,
+    "mistral": _mistral,
+    "qwen3": _qwen3,
+    "gemma3_text": _gemma3,
+}
 
 
 def batch(model: PreTrainedModel, prefix: tuple[int, ...] = ()) -> dict[str, torch.Tensor]:

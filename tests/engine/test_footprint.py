@@ -62,11 +62,16 @@ def test_the_sizes_are_read_from_the_configuration():
 
 
 def test_a_packed_batch_is_one_row_and_keeps_the_probabilities_of_short_sequences():
-    """5 and 3 tokens and a filler of 56: 25 + 9 + 3136. A row of 700 is computed again, its filler of 4 is not."""
+    """5 and 3 tokens and a filler of 56, each a multiple of 16: 256 + 256 + 4096.
+
+    Of 700 tokens, in stretches of 192, 192 (192 + 384 + 576) + 128 x 704 are kept, and 256 of a filler; of 900 they
+    are computed again, those of its filler of 60 are not.
+    """
     config = toy_model("llama").config
     layout = Layout(False, True, 0)
-    assert stacks_of(config, collate([example(5), example(3)], layout)) == (Stack(2, 64, 3170),)
-    assert stacks_of(config, collate([example(700)], layout)) == (Stack(2, 704, 16),)
+    assert stacks_of(config, collate([example(5), example(3)], layout)) == (Stack(2, 64, 4608),)
+    assert stacks_of(config, collate([example(700)], layout)) == (Stack(2, 704, 311_296 + 256),)
+    assert stacks_of(config, collate([example(900)], layout)) == (Stack(2, 960, 4096),)
 
 
 def test_padded_rows_attend_in_a_fused_kernel_or_keep_scores_and_probabilities():
@@ -84,9 +89,9 @@ def test_an_encoder_decoder_has_two_stacks():
 
 
 def test_packed_it_keeps_the_probabilities_of_each_sequence():
-    """Read 5, 3 and 56, spoken 4, 2 and 58: of itself 16 + 4 + 3364, of what was read 20 + 6 + 3248."""
+    """Read 5, 3 and 56, spoken 4, 2 and 58, as multiples of 16: three times 256 + 256 + 4096."""
     batch = collate([example(5, 4), example(3, 2)], Layout(True, True, 0))
-    assert stacks_of(toy_model("t5").config, batch) == (Stack(2, 64, 3170), Stack(2, 64, 3384 + 3274))
+    assert stacks_of(toy_model("t5").config, batch) == (Stack(2, 64, 4608), Stack(2, 64, 2 * 4608))
 
 
 @pytest.mark.parametrize(("choice", "free", "expected"), [

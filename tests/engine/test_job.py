@@ -9,9 +9,13 @@ import torch
 from luthier.core.errors import UserError
 from luthier.core.files import read_json, write_json
 from luthier.core.shards import Shard, write_shard
+from luthier.engine.accelerated import accelerate
 from luthier.engine.device import arithmetic, resolve_precision
+from luthier.engine.halves import halve_frozen
 from luthier.engine.job import draw, examples, held_out
 from luthier.engine.steps import row_lengths
+from luthier.methods import METHODS
+from luthier.models.load import load_base
 from tests.train import toy
 
 
@@ -98,3 +102,26 @@ def test_virtual_tokens_that_leave_no_room_are_refused(tmp_path):
     toy.job_of(folder, toy.section(folder, method={"name": "prompt", "tokens": fits}))
     with pytest.raises(UserError, match=rf"row of {rows} .* the {longest} .*: write train.method.tokens: {fits} or"):
         toy.job_of(folder, toy.section(folder, method={"name": "prompt", "tokens": fits + 1}))
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "gpt2", "t5", "bloom", "gemma3_text"])
+@pytest.mark.parametrize("method", [{"name": "lora", "targets": "all-linear"}, "prompt", "full"])
+def test_weights_read_in_halves_are_those_halved_after_loading(tmp_path, family, method):
+    """To the bit, what trains among them: the base loaded in fp32, made ready in fp32, and its frozen part halved."""
+    folder = toy.furnish(tmp_path, family)
+    wanted = toy.section(folder, method=method, precision="bf16")
+    job = toy.job_of(folder, wanted)
+    torch.manual_seed(wanted.seed)
+    base = load_base(wanted.model, wanted.seed)
+    entry, named = METHODS[wanted.training.method.name], wanted.training.method
+    trainable = entry.prepare(base.model, entry.config(**named.options), wanted.seed)
+    acceleration = accelerate(base.model, base.packed)
+    halve_frozen(base.model, "bf16")
+    assert (job.base.packed, job.acceleration) == (base.packed, acceleration)
+    assert job.computation.trainable.parameters.keys() == trainable.parameters.keys()
+    ours = dict(job.base.model.named_parameters())
+    theirs = dict(base.model.named_parameters())
+    assert ours.keys() == theirs.keys()
+    for name, value in ours.items():
+        assert (value.dtype, value.requires_grad) == (theirs[name].dtype, theirs[name].requires_grad), name
+        assert torch.equal(value, theirs[name]), name

@@ -87,16 +87,39 @@ def test_alike_sequences_share_a_block_and_unlike_ones_do_not(monkeypatch):
     lengths = [100, 100, 100, 40, 39]
     found = cut([np.arange(n) for n in lengths], lengths, True)
     # 112 with 48 would compute 10,240 scores of padding for a block's calls, worth 100; 48 with 48 none
-    assert [(block.count, block.queries.length) for block in found] == [(3, 112), (2, 48)], "multiples of 16"
+    assert [(block.queries.count, block.queries.length) for block in found] == [(3, 112), (2, 48)], "multiples of 16"
     assert found[0].queries.real.tolist() == [slot for slot in range(336) if slot % 112 < 100]
 
 
 def test_a_long_sequence_is_cut_and_looks_at_no_key_behind_a_stretch():
-    found = cut([np.arange(1000)], [1000], True)
-    assert [(block.queries.length, block.keys.length) for block in found] == [
-        (256, 256), (256, 512), (256, 768), (240, 1008),
-    ]  # fmt: skip
-    assert [block.first for block in found] == [1, 257, 513, 769], "all see what lies before their stretch"
+    (found,) = cut([np.arange(1000)], [1000], True)
+    assert [(part.queries, part.keys) for part in found.stretches] == [
+        (slice(at, min(at + 192, 1008)), slice(0, min(at + 192, 1008))) for at in range(0, 1000, 192)
+    ]
+    assert [part.first for part in found.stretches] == [0, 192, 384, 576, 768, 960], "all see what lies before"
+    # 192 (192 + 384 + 576 + 768 + 960) + 48 x 1008 scores; a square of 640 is the most that is kept
+    assert not found.kept
+    assert cut([np.arange(800)], [800], True)[0].kept
+
+
+def test_a_window_leaves_out_the_keys_before_it():
+    (found,) = cut([np.arange(600)], [600], True, 100)
+    # the first query of each stretch sees itself and 99 before it: from 93, 285 and 477, rounded down
+    assert [part.keys for part in found.stretches] == [
+        slice(0, 192),
+        slice(80, 384),
+        slice(272, 576),
+        slice(464, 608),
+    ]
+
+
+def test_what_is_not_causal_is_cut_only_where_its_scores_are_too_many_to_keep():
+    (whole,) = cut([np.arange(640)], [640], False)
+    assert len(whole.stretches) == 1
+    assert whole.kept
+    (long,) = cut([np.arange(656)], [656], False)
+    assert [part.queries.stop for part in long.stretches] == [192, 384, 576, 656]
+    assert not long.kept
 
 
 def test_dropout_zeroes_shares_and_keeps_the_mean():

@@ -10,6 +10,7 @@ V = 97
 END = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
 GQA = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
 GQA |= {"num_key_value_heads": 2, "vocab_size": V, **END}
+PART = {"rope_type": "default", "rope_theta": 10_000.0, "partial_rotary_factor": 0.5}  # of each head is rotated
 
 
 def make(family: str) -> PreTrainedModel:
@@ -27,6 +28,8 @@ BUILD = {
     "qwen2": lambda: hf.Qwen2ForCausalLM(hf.Qwen2Config(**GQA)),
     "mistral": lambda: hf.MistralForCausalLM(hf.MistralConfig(**GQA, sliding_window=5)),
     "gemma3": lambda: hf.Gemma3ForCausalLM(hf.Gemma3TextConfig(**GQA, head_dim=8, sliding_window=5)),
+    "phi3": lambda: hf.Phi3ForCausalLM(hf.Phi3Config(**GQA, sliding_window=5, rope_parameters=PART)),
+    "phi": lambda: hf.PhiForCausalLM(hf.PhiConfig(**GQA, rope_parameters=PART)),
     "gpt2": lambda: hf.GPT2LMHeadModel(hf.GPT2Config(vocab_size=V, n_embd=32, n_layer=2, n_head=4, **END)),
     "gemma2": lambda: hf.Gemma2ForCausalLM(hf.Gemma2Config(**GQA, head_dim=8)),
     "bloom": lambda: hf.BloomForCausalLM(hf.BloomConfig(vocab_size=V, hidden_size=32, n_layer=2, n_head=4, **END)),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from luthier.core.errors import Refusal
@@ -36,6 +38,14 @@ AMOUNTS = Amounts(
 def test_training_is_its_tokens_its_updates_and_its_validations():
     """100 s + 0.5 s of updates; a validation scores for 2 s and answers for 10 x (0.02 + 30 x 0.003) = 1.1 s."""
     assert training_seconds(RATES, AMOUNTS) == pytest.approx(100.5 + 11 * 3.1)
+
+
+def test_rows_seen_again_and_later_validations_have_rates_of_their_own():
+    """Of 100,000 tokens 60,000 are replayed: 40 s + 24 s + 0.5 s; scored in 2 s + 10 x 0.5 s, answered 11 x 1.1 s."""
+    again = replace(AMOUNTS, seen=60_000)
+    assert training_seconds(RATES, again) == training_seconds(RATES, AMOUNTS), "where nothing is kept"
+    rates = replace(RATES, replayed=0.0004, rescored=0.0001)
+    assert training_seconds(rates, again) == pytest.approx(64.5 + 2 + 5 + 12.1)
 
 
 def test_answers_read_longer_prompts_where_examples_stand_in_them():

@@ -64,9 +64,21 @@ def test_what_the_stage_writes(tmp_path, kind):
         assert found["steps"] == len(job.steps)
         assert found["tokens"] == sum(int(job.lengths[rows].sum()) for _, rows in job.steps)
         assert found["memory_bytes"] > found["probe_bytes"] > found["shapes_bytes"] > 0
+        assert (found["cached"], found["frozen"]) == (False, "nothing (something trains in the lowest layer)")
     width = built.job().base.model.config.hidden_size
     assert variants["prompt"]["trainable_parameters"] == 20 * width
     assert variants["full"]["trainable_parameters"] == variants["full"]["total_parameters"]
+
+
+def test_a_variant_of_the_top_layers_says_that_the_rest_is_computed_once(tmp_path):
+    top = {"name": "lora", "rank": 2, "layers": 1}
+    variants = {"top": {"method": top}, "off": {"method": top, "cache_activations": "off"}}
+    built = house(tmp_path, "chat", train={"variants": variants})
+    variants = read_json(plan(built)[1] / "estimate.json")["variants"]
+    assert [found["cached"] for found in variants.values()] == [True, False]
+    assert "layers are frozen and computed once: their states take" in variants["top"]["frozen"]
+    assert variants["off"]["frozen"].endswith("computed in every epoch: train.cache_activations is off")
+    assert not (built.folder / "3-plan" / "activations").exists()
 
 
 def test_the_first_rows_are_shown_with_their_trained_tokens(tmp_path):

@@ -122,6 +122,10 @@ class Seen:
     def cached(self) -> bool:
         return [event["cached"] for event in read_jsonl(self.folder / EVENTS) if "cached" in event][-1]
 
+    @property
+    def settled(self) -> list[str]:
+        return [event["why"] for event in read_jsonl(self.folder / EVENTS) if event["event"] == "train.compile"]
+
     def has(self, file: str) -> bool:
         return (self.folder / file).is_file()
 
@@ -197,6 +201,7 @@ CASES: dict[str, Case] = {
         "train.placement={name: fsdp, processes: 1, precision: bf16}", "train", lambda seen: seen.steps[0]["loss"]
     ),
     "train.activations": Case("train.activations=recompute", "train", lambda seen: seen.result["activations"]),
+    "train.compile": Case("train.compile=auto", "train", lambda seen: seen.settled),
     "train.validate_every": Case("train.validate_every=50%", "train", lambda seen: len(seen.validations)),
     "train.select": Case("train.select=exact_match", "train", lambda seen: set(seen.validations[0])),
     "train.patience": Case(

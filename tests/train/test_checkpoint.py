@@ -11,7 +11,7 @@ import torch
 
 from luthier.core.errors import Interrupted, UserError
 from luthier.engine.backend import fastest
-from luthier.train import checkpoint
+from luthier.train import checkpoint, generators
 from luthier.train.stage import train_from_checkpoint
 from tests.train import toy
 from tests.train.test_resume import signalled
@@ -49,7 +49,7 @@ def test_the_newest_two_are_kept(cut):
     assert checkpoint.steps(cut[-1] / "checkpoints") == ["00000005", "00000006"]
 
 
-@pytest.mark.parametrize("name", [checkpoint.WEIGHTS, checkpoint.OPTIMIZER, checkpoint.GENERATORS, checkpoint.STATE])
+@pytest.mark.parametrize("name", [checkpoint.WEIGHTS, checkpoint.OPTIMIZER, generators.GENERATORS, checkpoint.STATE])
 def test_a_damaged_one_gives_way_to_the_one_before(cut, caplog, name):
     folder, wanted, weights, whole, out = cut
     flip(out / "checkpoints" / "00000006" / name)

@@ -35,6 +35,7 @@ from luthier.cli import (
     train,
     verify,
 )
+from luthier.cli.threads import say_how_to_wait
 from luthier.core.errors import USER
 
 Verb = tuple[Callable[..., None], str, str]  # its function, a few words, an example
@@ -118,8 +119,7 @@ def version(
 
 def main() -> None:
     """The entry point: settings that must stand before torch is imported, then the verb."""
-    # threads that wait for work sleep: several times faster on a machine that others use too
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    say_how_to_wait(os.environ)
     # oneDNN, and torch above it, keep the kernels of 1,024 matrix shapes each, and texts bring ever new ones
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
     os.environ.setdefault("LRU_CACHE_CAPACITY", "64")

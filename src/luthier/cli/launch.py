@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,53 +14,52 @@ from luthier.cli.options import Debug, Json, Overrides, RecipeFile
 from luthier.cli.verb import Work, carry_out
 from luthier.launch.options import WORDS, Options
 
+On = Annotated[
+    str,
+    typer.Option(help="torchrun, ray, slurm, kubernetes, skypilot, sagemaker, vertex or azure.", show_default=False),
+]
+Nodes = Annotated[int, typer.Option(help="Machines.", min=1)]
+Gpus = Annotated[int | None, typer.Option(help="GPUs of each machine; default: 1, or this machine's.", min=0)]
+Processes = Annotated[int | None, typer.Option(help="Workers on each machine without GPUs; default: 1.", min=1)]
+JobFolder = Annotated[Path | None, typer.Option(help="The folder for the job file; default: stdout.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="torchrun and ray: only say the command.")]
+COUNTS, LISTS = ("cpus", "memory", "disk"), ("secret",)  # of the options by target; the others are text
+
+
+def _by_target(verb: Callable[..., None]) -> Callable[..., None]:
+    """The verb with an option for each of `WORDS` before those that it takes by name alone."""
+    own = signature(verb, eval_str=True)
+    first, last = (
+        [one for one in own.parameters.values() if one.kind is kind]
+        for kind in (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+    )
+    more = [Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=_option(name)) for name in WORDS]
+    every = [*first, *more, *last]
+    verb.__signature__ = own.replace(parameters=every)  # pyright: ignore[reportFunctionMemberAccess]
+    verb.__annotations__ = {one.name: one.annotation for one in every}
+    return verb
+
 
 def _option(name: str) -> Any:
-    return typer.Option(f"--{name}", help=WORDS[name], show_default=False)
+    kind = int if name in COUNTS else list[str] if name in LISTS else str
+    least = 1 if name in COUNTS else None
+    return Annotated[kind | None, typer.Option(f"--{name}", help=WORDS[name], min=least, show_default=False)]
 
 
+@_by_target
 def launch(
-    context: typer.Context,
     recipe: RecipeFile,
-    on: Annotated[
-        str,
-        typer.Option(
-            help="torchrun, ray, slurm, kubernetes, skypilot, sagemaker, vertex or azure.", show_default=False
-        ),
-    ],
+    on: On,
     overrides: Overrides = None,
-    nodes: Annotated[int, typer.Option(help="Machines.", min=1)] = 1,
-    gpus: Annotated[
-        int | None, typer.Option(help="GPUs of each machine; default: 1, or this machine's.", min=0)
-    ] = None,
-    processes: Annotated[
-        int | None, typer.Option(help="Workers on each machine without GPUs; default: 1.", min=1)
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="The folder for the job file; default: stdout.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="torchrun and ray: only say the command.")] = False,
-    image: Annotated[str | None, _option("image")] = None,
-    instance: Annotated[str | None, _option("instance")] = None,
-    accelerator: Annotated[str | None, _option("accelerator")] = None,
-    region: Annotated[str | None, _option("region")] = None,
-    data: Annotated[str | None, _option("data")] = None,
-    output: Annotated[str | None, _option("output")] = None,
-    claim: Annotated[str | None, _option("claim")] = None,
-    shared: Annotated[str | None, _option("shared")] = None,
-    network: Annotated[str | None, _option("network")] = None,
-    namespace: Annotated[str | None, _option("namespace")] = None,
-    compute: Annotated[str | None, _option("compute")] = None,
-    role: Annotated[str | None, _option("role")] = None,
-    partition: Annotated[str | None, _option("partition")] = None,
-    account: Annotated[str | None, _option("account")] = None,
-    time: Annotated[str | None, _option("time")] = None,
-    cpus: Annotated[int | None, typer.Option(help=WORDS["cpus"], min=1)] = None,
-    memory: Annotated[int | None, typer.Option(help=WORDS["memory"], min=1)] = None,
-    disk: Annotated[int | None, typer.Option(help=WORDS["disk"], min=1)] = None,
-    install: Annotated[str | None, _option("install")] = None,
-    secret: Annotated[list[str] | None, _option("secret")] = None,
-    address: Annotated[str | None, _option("address")] = None,
+    nodes: Nodes = 1,
+    gpus: Gpus = None,
+    processes: Processes = None,
+    out: JobFolder = None,
+    dry_run: DryRun = False,
+    *,
     json: Json = False,
     debug: Debug = False,
+    **values: Any,
 ) -> None:
     """Run a recipe on several processes or machines, or write the job file that does and say what submits it.
 
@@ -75,7 +76,6 @@ def launch(
                 --instance g2-standard-12 --accelerator NVIDIA_L4 --output gs://bucket/runs --out jobs
     azure       --on azure --image you.azurecr.io/luthier:1 --compute gpus --gpus 4 --out jobs
     """
-    values = {name: context.params[name] for name in WORDS}
 
     def do(work: Work) -> dict[str, Any]:
         from luthier.launch.deliver import deliver

@@ -22,7 +22,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from luthier.models.blocks import WHOLE
+from luthier.models.blocks import scores_kept
 from luthier.objectives.contract import Batch
 
 FLOAT = 4
@@ -93,10 +93,11 @@ def stacks_of(config: Any, batch: Batch) -> tuple[Stack, ...]:
     rows, length = batch.inputs["input_ids"].shape
     decoder = batch.inputs.get("decoder_input_ids")
     if batch.lengths is not None:
-        first = Stack(config.num_hidden_layers, length, _kept(batch.lengths, batch.lengths))
+        scores = scores_kept(batch.lengths, batch.lengths, causal=decoder is None)
+        first = Stack(config.num_hidden_layers, length, scores)
         if decoder is None:
             return (first,)
-        scores = _kept(batch.answers, batch.answers) + _kept(batch.answers, batch.lengths)
+        scores = scores_kept(batch.answers, batch.answers, True) + scores_kept(batch.answers, batch.lengths, False)
         return first, Stack(_decoders(config), decoder.shape[1], scores)
     if decoder is None:
         fused = config._attn_implementation != "eager"
@@ -106,11 +107,6 @@ def stacks_of(config: Any, batch: Batch) -> tuple[Stack, ...]:
         Stack(config.num_hidden_layers, rows * length, 2 * rows * length**2),
         Stack(_decoders(config), rows * spoken, 2 * rows * spoken * (spoken + length)),
     )
-
-
-def _kept(queries: tuple[int, ...], keys: tuple[int, ...]) -> int:
-    """The probabilities of packed sequences: those of long ones are computed again."""
-    return sum(q * k for q, k in zip(queries, keys, strict=True) if q <= WHOLE)
 
 
 def _decoders(config: Any) -> int:

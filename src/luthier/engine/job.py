@@ -39,6 +39,7 @@ from luthier.engine.steps import (
     row_weights,
 )
 from luthier.methods import METHODS
+from luthier.models.halves import widened
 from luthier.models.head import is_plain, output_layer
 from luthier.models.load import Base, load_base
 from luthier.objectives import OBJECTIVES
@@ -46,6 +47,7 @@ from luthier.objectives.contract import Batch, Vocabulary
 from luthier.objectives.likelihood import CHUNK
 from luthier.recipe.schema import Data, Model, Training
 
+CUT = "each process holds a part of every matrix, and accelerated blocks read whole ones"
 HELD_OUT = 2**31  # the "epoch" of examples that must be drawn the same every time
 
 
@@ -77,12 +79,14 @@ def build(seed: int, model: Model, data: Data, settings: Training, folder: Path,
     """
     device = world.device or pick_device(settings.device)
     torch.manual_seed(seed)
-    base = load_base(model, seed, str(device) if world.device is None else "cpu")
-    template = template_for(base.tokenizer, data, base.encoder_decoder)
     method = METHODS[settings.method.name]
-    trainable = method.prepare(base.model, method.config(**settings.method.options), seed)
     precision = resolve_precision(settings.precision, device)
-    acceleration = accelerate(base.model, base.packed)
+    half = DTYPES.get(precision) if method.adapter else None  # beside an adapter nothing of the base trains
+    base = load_base(model, seed, str(device) if world.device is None else "cpu", half)
+    template = template_for(base.tokenizer, data, base.encoder_decoder)
+    trainable = method.prepare(base.model, method.config(**settings.method.options), seed)
+    with widened(base.model):
+        acceleration = Acceleration({}, CUT) if world.cuts else accelerate(base.model, base.packed)
     halve_frozen(base.model, precision)
     trainable = world.place(trainable)
     layout = layout_of(base, trainable.prefix)
@@ -205,7 +209,7 @@ def draw(job: Job, step: int, micro_tokens: int) -> list[Batch]:
     groups = micro_batches(rows, job.lengths, micro_tokens, job.layout.packed)
     world, device = job.computation.world, job.computation.device
     batches = []
-    for share in share_out(groups, job.lengths, world.rank, world.size):
+    for share in share_out(groups, job.lengths, world.share, world.shares):
         batch = collate(examples(job, job.shard, share.rows, epoch), job.layout, device)
         batches.append(replace(batch, idle=True, tokens=0) if share.idle else batch)
     return batches

@@ -58,7 +58,7 @@ def score(
     training = model.training
     model.eval()
     with torch.no_grad(), bar(title, len(examples)) as progress:
-        shares = share_out(groups, lengths, world.rank, world.size)
+        shares = share_out(groups, lengths, world.share, world.shares)
         while shares:
             share = shares.pop(0)
             group = share.rows

@@ -14,7 +14,8 @@ from torch import nn
 from luthier.engine.device import arithmetic
 from luthier.engine.forward import boundaries, forward
 from luthier.engine.frozen.replay import Around, computed
-from luthier.engine.placement.world import ALONE, World, whole
+from luthier.engine.placement.norm import clip as clip_norm
+from luthier.engine.placement.world import ALONE, World
 from luthier.methods.contract import Trainable
 from luthier.objectives.contract import Batch, Objective
 
@@ -55,7 +56,7 @@ def gradients(computation: Computation, batches: Sequence[Batch], clip: float) -
     """Add up the gradient of the step's loss over its micro-batches and clip its norm to `clip`."""
     loss = step_loss(computation, batches)
     unscale(computation)
-    norm = whole(nn.utils.clip_grad_norm_(computation.trainable.parameters.values(), clip)).item()
+    norm = clip_norm(computation.trainable.parameters.values(), clip)
     (tokens,) = computation.world.total([sum(batch.tokens for batch in batches)])
     return StepResult(loss, norm, int(tokens))
 

@@ -22,6 +22,7 @@ from transformers.pytorch_utils import Conv1D
 from luthier.core.errors import UserError, did_you_mean
 from luthier.methods.adapter_files import read_adapter, require_same, task_of, write_adapter
 from luthier.methods.contract import Method, Trainable
+from luthier.models.halves import posing
 from luthier.models.stack import decoder_layers
 from luthier.recipe.values import Frozen, Number, Share
 
@@ -126,7 +127,8 @@ def merge(trainable: Trainable) -> None:
 
 def _inject(model: PreTrainedModel, settings: peft.LoraConfig) -> Trainable:
     training = model.training
-    inject_adapter_in_model(settings, model)
+    with posing(model):  # PEFT gives adapters the type of the weight that they stand beside
+        inject_adapter_in_model(settings, model)
     model.train(training)  # the new layers are born training, which would switch their dropout on
     return Trainable(model, {name: p for name, p in model.named_parameters() if p.requires_grad})
 

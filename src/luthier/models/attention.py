@@ -13,11 +13,11 @@ Shapes: T tokens in all, H heads (K of them for keys and values), D width of a h
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, cached_property
 from inspect import signature
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -34,6 +34,7 @@ OWN = "luthier_packed_own"  # for families whose own attention needs a written m
 _sdpa: Any = sdpa_attention_forward  # its decorators hide its signature from type checkers
 CHANGES = ("softcap", "s_aux", "position_bias", "head_mask")  # what else may change attention, and is not done here
 
+F = TypeVar("F", bound=Callable[..., Any])
 Kind = Literal["causal", "labelled", "encoder", "decoder", "cross"]
 
 
@@ -105,6 +106,11 @@ def current() -> Boundaries | None:
     return _current
 
 
+def _never_compiled(function: F) -> F:
+    """Left out of compiled layers: boundaries change with every row, and these would be compiled anew for each."""
+    return torch.compiler.disable(function)  # pyright: ignore[reportReturnType]
+
+
 @contextmanager
 def watched() -> Iterator[list[int | None]]:
     """Collects the window (None: all before) of every packed call of the attention within the block."""
@@ -116,6 +122,7 @@ def watched() -> Iterator[list[int | None]]:
         _windows_seen = None
 
 
+@_never_compiled
 def mix(
     query: Tensor,
     key: Tensor,

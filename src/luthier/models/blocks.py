@@ -1,9 +1,9 @@
 """How packed sequences are cut into the blocks that attention computes one after another.
 
-A block is some sequences of like length side by side, or a stretch of the queries of one long sequence. Short
-sequences share a block because each block costs a dozen kernel calls; those of unlike length do not, because the
-padding between them would cost more. Long ones are cut, so that their scores never stand in memory whole and the
-keys behind a stretch's last query are not looked at. Lengths are rounded up: a processor's kernels are made anew for
+A block is some sequences of like length side by side, or one alone. Short sequences share a block because each block
+costs a dozen kernel calls; those of unlike length do not, because the padding between them would cost more. The
+queries of one alone are cut into stretches, so that scores of keys behind a stretch's last query are not computed and
+those of a long sequence never stand in memory whole. Lengths are rounded up: a processor's kernels are made anew for
 each shape that they meet, and kept.
 
 Shapes: n sequences of a block, b queries and e keys of each, padding included.
@@ -11,63 +11,81 @@ Shapes: n sequences of a block, b queries and e keys of each, padding included.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-CALLS = 6_000  # scores of one head that are computed in about the time that one more block's calls take
-WHOLE = 640  # a sequence of at most so many queries is one block
-STRETCH = 256  # queries in a block of a longer one
+CALLS = 3_000  # scores of one head that are computed in about the time that one more block's calls take
+WHOLE = 640  # the probabilities of so many queries and keys are kept for the backward pass, of more computed again
+STRETCH = 192  # queries of one sequence whose scores are computed at once
 ROUND = 16  # lengths within a block are multiples of it
 
 
 @dataclass(frozen=True)
 class Side:
-    """The rows of the packed tensor that a block takes: a slice, padded by `slots` (n l,) where lengths differ.
+    """The rows of the packed tensor that a block takes, as n sequences of `length` slots each.
 
-    `real` (rows of the slice,) are then the slots that hold a row, in its order.
+    Rows beyond the end of a sequence are padding, and 0. `real` (rows,) are the slots that hold a row, in its order;
+    without them these are the first ones.
     """
 
     rows: slice
+    count: int
     length: int
-    slots: Tensor | None = None
     real: Tensor | None = None
 
-    def take(self, packed: Tensor) -> Tensor:
-        """(K, T, ...) -> (K, n l, ...), a contiguous copy: products of slices take half as long again."""
-        part = packed[:, self.rows]
-        if self.slots is None:
-            return part.clone(memory_format=torch.contiguous_format)
-        return part.index_select(1, self.slots)
+    def take(self, packed: Tensor, scale: float = 1.0) -> Tensor:
+        """(T, K, G, D) -> (K n, l G, D) times `scale`, contiguous: products of slices take half as long again."""
+        part, slots = packed[self.rows], self.count * self.length
+        rows, heads, *inner = part.shape
+        if self.real is not None:
+            part, rows = part.new_zeros(slots, heads, *inner).index_copy_(0, self.real, part), slots
+        grid = part.new_empty(heads, slots, *inner)
+        grid[:, rows:].zero_()
+        _write(part.transpose(0, 1), grid[:, :rows], scale)
+        return grid.view(heads * self.count, -1, inner[-1])
 
-    def take_real(self, packed: Tensor) -> Tensor:
-        """The same with zeros in slots of padding, so that they add nothing to a gradient."""
-        if self.real is None or self.slots is None:
-            return self.take(packed)
-        part = packed[:, self.rows]
-        padded = packed.new_zeros(len(part), len(self.slots), *part.shape[2:])
-        return padded.index_copy_(1, self.real, part)
+    def give(self, grid: Tensor, packed: Tensor, scale: float = 1.0) -> None:
+        """Write a grid (K n, l G, D) times `scale` where its rows lie in `packed` (T, K, G, D)."""
+        target = packed[self.rows]
+        rows = grid.view(target.shape[1], -1, *target.shape[2:]).transpose(0, 1)
+        if self.real is not None:
+            rows = rows.contiguous().index_select(0, self.real)
+        _write(rows[: len(target)], target, scale)
 
-    def give(self, padded: Tensor) -> Tensor:
-        """(K, n l, ...) -> (K, rows of the slice, ...): the real ones, as they lie there."""
-        return padded if self.real is None else padded.index_select(1, self.real)
+
+def _write(source: Tensor, target: Tensor, scale: float) -> None:
+    if scale == 1:  # a copy is half as long as a product
+        target.copy_(source)
+    else:
+        torch.mul(source, scale, out=target)
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Some queries of each sequence of a block, and the keys that they look at.
+
+    `hidden` (n or 1, b, e - first), in fp32: 0 where a query sees a key, -inf where not; all see those before
+    `first`, which counts from the first key of the stretch.
+    """
+
+    queries: slice
+    keys: slice
+    first: int
+    hidden: Tensor | None
 
 
 @dataclass(frozen=True)
 class Block:
-    """`hidden` (n or 1, b, e - first), in fp32: 0 where a query sees a key, -inf where not; all see those before
-    `first`. `start` is the place of the first query; `whole`: no other block has queries of the same sequences."""
+    """`stretches` are all of its queries, one after another; `kept`: their probabilities are kept for backward."""
 
-    count: int
     queries: Side
     keys: Side
-    first: int
-    hidden: Tensor | None
-    start: int = 0
-    whole: bool = True
+    stretches: tuple[Stretch, ...]
+    kept: bool
 
 
 def cut(
@@ -85,47 +103,78 @@ def cut(
     q = np.concatenate([[0], np.cumsum(counts)]).tolist()
     k = np.concatenate([[0], np.cumsum(lengths)]).tolist()
     blocks: list[Block] = []
-    for first, last in _groups(counts, lengths):
-        own, keys = places[first:last], list(lengths[first:last])
-        if last - first > 1 or counts[first] <= WHOLE:
-            queries = _side(q[first], counts[first:last], device)
-            side = _side(k[first], keys, device)
-            hide = _hidden(own, keys, (queries.length, side.length), causal, window, device)
-            blocks.append(Block(last - first, queries, side, *hide))
+    for first, last in _groups(places, lengths, causal):
+        own, of_own = places[first:last], lengths[first:last]
+        queries = _side(q[first], counts[first:last], device)
+        keys = _side(k[first], of_own, device)
+        if not queries.length:
             continue
-        for at in range(0, counts[first], STRETCH):
-            part = own[0][at : at + STRETCH]
-            seen = [int(part[-1]) + 1] if causal else keys
-            queries, side = _side(q[first] + at, [len(part)], device), _side(k[first], seen, device)
-            hide = _hidden([part], seen, (queries.length, side.length), causal, window, device)
-            blocks.append(Block(1, queries, side, *hide, start=at, whole=False))
-    return tuple(block for block in blocks if block.queries.length)
+        spans = _spans(own, of_own, causal, window)
+        hide = [_hidden(own, of_own, span, causal, window, device) for span in spans]
+        kept = sum(map(_size, spans)) <= WHOLE * WHOLE
+        blocks.append(Block(queries, keys, tuple(Stretch(*s, *h) for s, h in zip(spans, hide, strict=True)), kept))
+    return tuple(blocks)
 
 
-def _groups(counts: Sequence[int], lengths: Sequence[int]) -> list[tuple[int, int]]:
+def scores_kept(counts: Sequence[int], lengths: Sequence[int], causal: bool) -> int:
+    """How many probabilities of a head are kept for backward, of `counts` queries and `lengths` keys, each alone."""
+    sizes = (
+        sum(map(_size, _spans([np.arange(count)], [length], causal, None)))
+        for count, length in zip(counts, lengths, strict=True)
+    )
+    return sum(size for size in sizes if size <= WHOLE * WHOLE)
+
+
+Span = tuple[slice, slice]
+
+
+def _groups(places: Sequence[np.ndarray], lengths: Sequence[int], causal: bool) -> list[tuple[int, int]]:
     """Neighbours (first, last) that share a block, as long as their padding costs less than more blocks would."""
     groups: list[tuple[int, int]] = []
     b = e = needed = 0
-    for place, (count, length) in enumerate(zip(counts, lengths, strict=True)):
-        b, e, needed = max(b, _rounded(count)), max(e, _rounded(length)), needed + _rounded(count) * _rounded(length)
-        sharing = place - groups[-1][0] if groups else 0
-        if sharing and b * e * (sharing + 1) - needed <= CALLS * sharing and b * e <= WHOLE * WHOLE:
+    for place, (own, length) in enumerate(zip(places, lengths, strict=True)):
+        alone = sum(_size(span) + CALLS for span in _spans([own], [length], causal, None))
+        wide, long = max(b, _rounded(len(own))), max(e, _rounded(length))
+        shared = (place - groups[-1][0] + 1) * wide * long + CALLS if groups else 0
+        if groups and shared <= needed + alone and wide * long <= WHOLE * WHOLE:
             groups[-1] = (groups[-1][0], place + 1)
+            b, e, needed = wide, long, shared
         else:
             groups.append((place, place + 1))
-            b, e, needed = _rounded(count), _rounded(length), _rounded(count) * _rounded(length)
+            b, e, needed = _rounded(len(own)), _rounded(length), alone
     return groups
+
+
+def _spans(places: Sequence[np.ndarray], lengths: Sequence[int], causal: bool, window: int | None) -> list[Span]:
+    """The stretches of a block: slots of queries, and of the keys that they look at."""
+    b, e = _rounded(max(map(len, places))), _rounded(max(lengths))
+    if len(places) > 1 or not (causal or b * e > WHOLE * WHOLE):
+        return [(slice(0, b), slice(0, e))]
+    return list(_stretches(places[0], b, e, causal, window))
+
+
+def _stretches(own: np.ndarray, b: int, e: int, causal: bool, window: int | None) -> Iterator[Span]:
+    for at in range(0, b, STRETCH):
+        to = min(at + STRETCH, b)
+        if not causal:
+            yield slice(at, to), slice(0, e)
+            continue
+        first, last = own[min(at, len(own) - 1)], own[min(to, len(own)) - 1]
+        begin = 0 if window is None else max(first - window + 1, 0) // ROUND * ROUND
+        yield slice(at, to), slice(int(begin), min(_rounded(int(last) + 1), e))
+
+
+def _size(span: Span) -> int:
+    queries, keys = span
+    return (queries.stop - queries.start) * (keys.stop - keys.start)
 
 
 def _side(start: int, lengths: Sequence[int], device: torch.device | str) -> Side:
     longest, rows = _rounded(max(lengths)), slice(start, start + sum(lengths))
-    if min(lengths) == longest:
-        return Side(rows, longest)
-    begin = np.cumsum([0, *lengths[:-1]])[:, None]
-    within = np.arange(longest)[None]
-    real = within < np.asarray(lengths)[:, None]
-    slots = np.where(real, begin + within, 0).ravel()  # a slot of padding shows some row, and is never looked at
-    return Side(rows, longest, _indices(slots, device), _indices(np.flatnonzero(real), device))
+    if len(lengths) == 1 or min(lengths) == longest:
+        return Side(rows, len(lengths), longest)
+    real = np.arange(longest)[None] < np.asarray(lengths)[:, None]
+    return Side(rows, len(lengths), longest, torch.from_numpy(np.flatnonzero(real)).to(device))
 
 
 def _rounded(length: int) -> int:
@@ -135,30 +184,29 @@ def _rounded(length: int) -> int:
 def _hidden(
     places: Sequence[np.ndarray],
     lengths: Sequence[int],
-    shape: tuple[int, int],
+    span: Span,
     causal: bool,
     window: int | None,
     device: torch.device | str,
 ) -> tuple[int, Tensor | None]:
     """Which keys each query must not see, from the first column where there is any."""
-    longest, keys = shape[0], np.arange(shape[1])
+    queries, seen = span
+    keys = np.arange(seen.start, seen.stop)
     last = [own[-1] if len(own) else 0 for own in places]  # a slot of padding sees what the last query does
-    at = np.stack([np.append(own, np.full(longest - len(own), end)) for own, end in zip(places, last, strict=True)])
-    at = at[..., None]
+    ends = [np.full(queries.stop - len(own[: queries.stop]), end) for own, end in zip(places, last, strict=True)]
+    at = np.stack([np.append(own[: queries.stop], end) for own, end in zip(places, ends, strict=True)])
+    at = at[:, queries.start :, None]
     hidden = keys >= np.asarray(lengths)[:, None, None]
     if causal:
         hidden = hidden | (keys > at)
         if window is not None:
             hidden = hidden | (keys <= at - window)
-    hidden = np.broadcast_to(hidden, (len(places), longest, len(keys)))
+    hidden = np.broadcast_to(hidden, (len(places), at.shape[1], len(keys)))
     if not hidden.any():
         return 0, None
     if (hidden == hidden[:1]).all():
         hidden = hidden[:1]
-    first = int(hidden.any(axis=(0, 1)).argmax())
+    # rounded down: additions to columns that begin anywhere are slow
+    first = int(hidden.any(axis=(0, 1)).argmax()) // ROUND * ROUND
     mask = np.where(hidden[..., first:], -np.inf, 0).astype(np.float32)
     return first, torch.from_numpy(mask).to(device)
-
-
-def _indices(values: np.ndarray, device: torch.device | str) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(values, dtype=np.int64)).to(device)

@@ -19,14 +19,12 @@ class PackedBloomAttention(BloomAttention):
         self, hidden_states: Tensor, residual: Tensor, alibi: Tensor, attention_mask: Any, *rest: Any, **options: Any
     ) -> Any:
         """hidden_states (1, T, D), alibi (H, 1, T or more) by position: a softmax sees its differences only."""
-        boundaries = current()
-        if boundaries is None:
+        if current() is None:
             return super().forward(hidden_states, residual, alibi, attention_mask, *rest, **options)
         fused = self.query_key_value(hidden_states)[0]
         query, key, value = fused.view(len(fused), self.num_heads, 3, self.head_dim).unbind(2)
         drop = self.attention_dropout.p if self.training else 0.0
-        bias = alibi[..., : boundaries.longest("causal")]
-        mixed = mix(query, key, value, "causal", self.inv_norm_factor, bias=bias, dropout=drop)
+        mixed = mix(query, key, value, "causal", self.inv_norm_factor, bias=alibi, dropout=drop)
         out = dropout(self.dense(mixed.flatten(1)[None]), self.hidden_dropout, self.training)
         return residual + out, None
 

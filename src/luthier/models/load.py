@@ -1,4 +1,4 @@
-"""A base made ready: model in fp32, tokenizer, and the fastest batch path that gives the same loss."""
+"""A base made ready: model, tokenizer, and the fastest batch path that gives the same loss."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from transformers.utils import logging
 
 from luthier.core.errors import UserError
 from luthier.core.events import warn
+from luthier.models.halves import born_halved, widened
 from luthier.models.head import mark_plain_head
 from luthier.models.hub import WEIGHTS, fetch
 from luthier.models.packing import adopt
@@ -24,7 +25,7 @@ from luthier.recipe.schema import Model
 
 @dataclass
 class Base:
-    """A loaded base: `model` in fp32 and evaluation mode; `packed` where it may be given rows without padding.
+    """A loaded base: `model` in evaluation mode; `packed` where it may be given rows without padding.
 
     `context` is what the recipe lets a row take, `longest` what the model can read at all (None: no end).
     """
@@ -39,18 +40,31 @@ class Base:
     packed: bool
 
 
-def load_base(section: Model, seed: int = 0, device: torch.device | str = "cpu") -> Base:
-    """The base that `model:` names, on `device`; `blank:` ones have random weights from `seed`."""
+def load_base(
+    section: Model, seed: int = 0, device: torch.device | str = "cpu", half: torch.dtype | None = None
+) -> Base:
+    """The base that `model:` names, on `device` and in fp32; `blank:` ones have random weights from `seed`.
+
+    `half` is for a base of which nothing trains: the weights of its linear layers are read into this type, no copy of
+    them in fp32 ever being made. An output layer that shares the table of the embeddings, or may have to grow, and
+    random weights stay in fp32.
+    """
     resolved = resolve(section)
     tokenizer = read_tokenizer(resolved.folder)
     added = add_tokens(tokenizer, section.add_tokens)
-    model = _blank(resolved, seed) if resolved.blank else _pretrained(resolved)
+    if resolved.blank:
+        model = _blank(resolved, seed)
+    else:
+        grows = bool(added) or len(tokenizer) > resolved.config.get("vocab_size", 0)
+        model = _pretrained(resolved, half, head=not grows)
     make_room(model, len(tokenizer), added)
     model.to(device).eval()  # pyright: ignore[reportArgumentType]
     if resolved.encoder_decoder and torch.device(device).type == "cpu":
         # Plain matrix products train short rows faster than the CPU's flash kernel: 286 against 372 ms per step.
         model.set_attn_implementation("eager")
-    mark_plain_head(model)
+    with widened(model):
+        mark_plain_head(model)
+        packed = adopt(model)
     return Base(
         name=resolved.name,
         model=model,
@@ -59,7 +73,7 @@ def load_base(section: Model, seed: int = 0, device: torch.device | str = "cpu")
         encoder_decoder=resolved.encoder_decoder,
         context=resolved.context,
         longest=resolved.longest,
-        packed=adopt(model),
+        packed=packed,
     )
 
 
@@ -94,15 +108,17 @@ def _blank(resolved: Resolved, seed: int) -> PreTrainedModel:
         return cls(config)
 
 
-def _pretrained(resolved: Resolved) -> PreTrainedModel:
+def _pretrained(resolved: Resolved, half: torch.dtype | None, head: bool) -> PreTrainedModel:
     if resolved.revision is not None:
         fetch(resolved.name, resolved.revision, WEIGHTS)
         check_weights(resolved.folder, resolved.name)
     check_files(resolved.folder)
     logging.disable_progress_bar()
+    cls = model_class(resolved)
+    made = cls if half is None else born_halved(cls, half, head)
     try:
         with without_advice():
-            loaded: Any = model_class(resolved).from_pretrained(
+            loaded: Any = made.from_pretrained(
                 resolved.folder,
                 dtype=torch.float32,
                 use_safetensors=True,
@@ -116,6 +132,10 @@ def _pretrained(resolved: Resolved) -> PreTrainedModel:
             f"model.base: the weights of {resolved.name} do not fit its config.json ({reason})"
         ) from error
     model, report = loaded
+    model.__class__ = cls
+    if half is not None:
+        model.requires_grad_(False)
+        _let_go(model)
     if report["mismatched_keys"]:
         name, found, wanted = min(report["mismatched_keys"])
         raise UserError(
@@ -128,6 +148,13 @@ def _pretrained(resolved: Resolved) -> PreTrainedModel:
             some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
             warn(f"model.{what}_weights", f"{resolved.name}: {len(names)} weights {effect}: {some}", names=names)
     return model
+
+
+def _let_go(model: PreTrainedModel) -> None:
+    """Copy what is in fp32, which may lie in a mapped file: the last of it gone, a file in fp32 leaves memory."""
+    for tensor in model.parameters():
+        if tensor.dtype == torch.float32:
+            tensor.data = tensor.data.clone()
 
 
 def make_room(model: PreTrainedModel, tokens: int, added: list[int]) -> None:

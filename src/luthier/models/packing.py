@@ -19,6 +19,7 @@ from transformers.utils import logging
 
 from luthier.core.tables import Table
 from luthier.models.attention import NAME, Boundaries, packed, watched
+from luthier.models.longrope import adopt_longrope
 
 __all__ = ["LENGTHS", "adopt", "packed", "packed_inputs", "self_test", "short_sequences"]
 
@@ -36,6 +37,7 @@ def adopt(model: PreTrainedModel) -> bool:
         OWN_CODE[model.config.model_type](model)
     elif before != "sdpa" or model.config.is_encoder_decoder or not _takes(model, NAME):
         return False
+    adopt_longrope(model)
     fit = self_test(model)
     if not fit:
         _takes(model, before)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
 from luthier.core.artefacts import Artefacts, Counts
@@ -17,7 +18,7 @@ from luthier.recipe.sections import ModelSection
 
 def run(section: ModelSection, inputs: Artefacts, out: Path) -> Counts:
     """Write `base.json`: what the base is, its licence, its files' checksums, and a fingerprint of it all."""
-    base = load_base(section.model, section.seed)
+    base = load_base(section.model, section.seed, half=torch.bfloat16)  # looked at and not computed with
     resolved = resolve(section.model)
     files = _checksums(resolved)
     embedding: Any = base.model.get_input_embeddings()

@@ -33,8 +33,7 @@ class PackedT5Attention(T5Attention):
         kind: Kind = "cross" if key_value_states is not None else "decoder" if self.is_decoder else "encoder"
         seen = hidden_states if key_value_states is None else key_value_states
         query, key, value = (
-            states[0].view(states.shape[1], self.n_heads, -1)
-            for states in (self.q(hidden_states), self.k(seen), self.v(seen))
+            states[0].view(states.shape[1], self.n_heads, -1) for states in self.projected(hidden_states, seen)
         )
         if position_bias is None and self.has_relative_attention_bias:
             longest = boundaries.longest(kind)
@@ -42,6 +41,10 @@ class PackedT5Attention(T5Attention):
         drop = self.dropout if self.training else 0.0
         mixed = mix(query, key, value, kind, self.scaling, bias=position_bias, dropout=drop)
         return self.o(mixed.flatten(1)[None]), position_bias, None
+
+    def projected(self, hidden_states: Tensor, seen: Tensor) -> tuple[Tensor, ...]:
+        """hidden_states (1, T, D), seen (1, T', D) -> queries (1, T, E), keys and values (1, T', E) of all heads."""
+        return self.q(hidden_states), self.k(seen), self.v(seen)
 
 
 def adopt_t5(model: PreTrainedModel) -> None:

@@ -96,8 +96,9 @@ def plan_and_actual(folder: Path, recipe: Recipe) -> dict[str, Any]:
 
 
 def paths(folder: Path) -> dict[str, dict[str, Any]]:
-    """Which path the training of each variant takes, and why."""
-    return {name: {key: body[key] for key in ("path", "why")} for name, body in _estimated(folder).items()}
+    """Which path the training of each variant takes and why; what of it is frozen, and how often that is computed."""
+    keys = ("path", "why", "frozen")
+    return {name: {key: body.get(key, "") for key in keys} for name, body in _estimated(folder).items()}
 
 
 def bytes_per_device(folder: Path) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 training    tokens of all steps x seconds per token + steps x seconds per update
             + validations x (tokens of the validation rows x seconds per token scored + their answers)
+            where the states of a frozen part are kept, rows of later epochs and validations after the first have
+            rates of their own
 answers     rows x (seconds to read a prompt + new tokens x seconds per new token), in batches of many rows
 """
 
@@ -20,21 +22,28 @@ HOUR = 3600.0
 
 @dataclass(frozen=True)
 class Rates:
-    """Seconds, measured: per token trained, per update, per token scored, per row read, per row and new token."""
+    """Seconds, measured: per token trained, per update, per token scored, per row read, per row and new token.
+
+    `replayed` and `rescored` are those of tokens trained and scored whose states of a frozen part were kept; None
+    where none are.
+    """
 
     trained: float
     updated: float
     scored: float
     read: float
     spoken: float
+    replayed: float | None = None
+    rescored: float | None = None
 
 
 @dataclass(frozen=True)
 class Amounts:
     """How much there is to do for one variant.
 
-    `tokens` over all `steps`; `validations` and the `validation_tokens` of each; `asked` rows answered at each; the
-    `test_rows` and `test_tokens` at the end; `new_tokens` of an answer.
+    `tokens` over all `steps`, `seen` of which stand in rows that an earlier epoch has seen; `validations` and the
+    `validation_tokens` of each; `asked` rows answered at each; the `test_rows` and `test_tokens` at the end;
+    `new_tokens` of an answer.
     """
 
     steps: int
@@ -45,6 +54,7 @@ class Amounts:
     test_rows: int
     test_tokens: int
     new_tokens: int
+    seen: int = 0
 
 
 def answer_seconds(rates: Rates, rows: int, new_tokens: int, prompts: int = 1) -> float:
@@ -54,9 +64,12 @@ def answer_seconds(rates: Rates, rows: int, new_tokens: int, prompts: int = 1) -
 
 def training_seconds(rates: Rates, amounts: Amounts) -> float:
     """Seconds of a variant's training with its validations."""
-    each = amounts.validation_tokens * rates.scored + answer_seconds(rates, amounts.asked, amounts.new_tokens)
-    steps = amounts.tokens * rates.trained + amounts.steps * rates.updated
-    return steps + amounts.validations * each
+    replayed = rates.trained if rates.replayed is None else rates.replayed
+    rescored = rates.scored if rates.rescored is None else rates.rescored
+    steps = (amounts.tokens - amounts.seen) * rates.trained + amounts.seen * replayed + amounts.steps * rates.updated
+    again = max(amounts.validations - 1, 0)
+    scored = amounts.validation_tokens * ((amounts.validations - again) * rates.scored + again * rescored)
+    return steps + scored + amounts.validations * answer_seconds(rates, amounts.asked, amounts.new_tokens)
 
 
 def test_seconds(rates: Rates, amounts: Amounts, prompts: int = 1) -> float:

@@ -11,6 +11,8 @@ import numpy as np
 from luthier.core.records import Record, Text
 from luthier.core.shards import Shard
 from luthier.engine.accelerated import Acceleration
+from luthier.engine.compiled import Compilation, expected
+from luthier.engine.frozen.reuse import Decision
 from luthier.engine.job import Job
 from luthier.engine.score import LOSS, VALIDATION_ANSWERS
 from luthier.engine.step import trains
@@ -35,6 +37,14 @@ class Estimate:
     held: Held
     acceleration: Acceleration
     recompute: bool
+    frozen: Decision
+    compilation: Compilation | None  # None where it was not asked for
+
+    @property
+    def why(self) -> str:
+        """Why the training takes the path that it takes."""
+        more = f"; {self.compilation.words}" if self.compilation else ""
+        return self.acceleration.why + more
 
     @property
     def memory(self) -> int:
@@ -53,7 +63,12 @@ class Estimate:
 
 
 def estimate(
-    job: Job, found: Probe, evaluate: Evaluate, splits: Mapping[str, Shard], test: Sequence[Record]
+    job: Job,
+    found: Probe,
+    frozen: Decision,
+    evaluate: Evaluate,
+    splits: Mapping[str, Shard],
+    test: Sequence[Record],
 ) -> Estimate:
     """What the variant of this job will take, from what its probe found; `splits` are the held-out shards."""
     trainable = job.computation.trainable
@@ -64,6 +79,7 @@ def estimate(
     amounts = Amounts(
         steps=len(job.steps),
         tokens=int(job.steps.tokens.sum()),
+        seen=int(job.steps.tokens[job.steps.epochs > 0].sum()),
         validations=cost.validations(len(job.steps), job.settings.validate_every),
         validation_tokens=int(lengths["validation"][validation].sum()),
         asked=min(len(validation), VALIDATION_ANSWERS) if asks else 0,
@@ -72,7 +88,10 @@ def estimate(
         new_tokens=min(_longest_answer(splits["test"]), evaluate.max_new_tokens),
     )
     numbers = trains(trainable.parameters.values()), trains(trainable.model.parameters())
-    return Estimate(found, amounts, *numbers, _held(job), job.acceleration, job.shape.recompute)
+    steps = amounts.tokens * found.rates.trained + amounts.steps * found.rates.updated
+    compilation = expected(job, steps) if job.settings.compile == "auto" else None
+    about = job.acceleration, job.shape.recompute, frozen, compilation
+    return Estimate(found, amounts, *numbers, _held(job), *about)
 
 
 def _held(job: Job) -> Held:
@@ -124,8 +143,11 @@ def as_json(estimates: Mapping[str, Estimate], evaluation: float, usd_per_hour: 
                 "total_parameters": one.parameters,
                 "path": one.acceleration.path,
                 "blocks": one.acceleration.blocks,
-                "why": one.acceleration.why,
+                "compiled": bool(one.compilation and one.compilation.layers),
+                "why": one.why,
                 "activations": "recompute" if one.recompute else "keep",
+                "cached": one.frozen.form is not None,
+                "frozen": one.frozen.words or f"nothing ({one.frozen.why})",
                 "bytes_per_device": per_device_table(one.held),
             }
             for name, one in estimates.items()

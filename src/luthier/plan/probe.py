@@ -13,6 +13,7 @@ from luthier.core.events import Stopwatch
 from luthier.core.records import Record, Text
 from luthier.core.shards import Shard
 from luthier.engine.footprint import Shape, activation_bytes, stacks_of, whole_bytes
+from luthier.engine.frozen.replay import Around, computed
 from luthier.engine.job import Job, draw, held_out
 from luthier.engine.memory import available_bytes, current_bytes, peak_bytes, ran_out
 from luthier.engine.score import LOSS, score
@@ -51,9 +52,9 @@ def probe(job: Job, validation: Shard, prompts: Sequence[Record]) -> Probe:
     try:
         for _ in range(2):
             _step(job, largest)
-        trained, updated = _step_seconds(job)
+        trained, updated = step_seconds(job)
         peak = _while_writing(job, shape)
-        scored = _score_seconds(job, validation)
+        scored = score_seconds(job, validation)
         peak = max(peak, peak_bytes())
         read, spoken = _answer_seconds(job, prompts)
     except RuntimeError as problem:
@@ -81,7 +82,7 @@ def _step(job: Job, batches: Sequence[Batch]) -> None:
     job.optimizer.zero_grad(set_to_none=True)
 
 
-def _step_seconds(job: Job) -> tuple[float, float]:
+def step_seconds(job: Job) -> tuple[float, float]:
     """Seconds per token, and seconds per update, of usual steps: those in the middle by their number of tokens.
 
     Of each, at most four micro-batches, from long rows to short ones: a step of a large model takes long.
@@ -109,8 +110,11 @@ def _while_writing(job: Job, shape: Shape) -> int:
     return current_bytes() + (shape.state if job.computation.device.type == "cpu" else 0)
 
 
-def _score_seconds(job: Job, validation: Shard) -> float:
-    """Seconds per token of a validation, on about one batch of its longest rows."""
+def score_seconds(job: Job, validation: Shard, around: Around = computed) -> float:
+    """Seconds per token of a validation, on about one batch of its longest rows.
+
+    `around` is what its forward pass runs in.
+    """
     examples = sorted(held_out(job, validation), key=lambda e: -len(e.input_ids))
     both = np.cumsum([len(e.input_ids) + len(e.labels) * job.base.encoder_decoder for e in examples])
     some = examples[: max(int((both <= job.settings.micro_tokens).sum()), 1)]
@@ -118,7 +122,7 @@ def _score_seconds(job: Job, validation: Shard) -> float:
         return 0.0
     watch = Stopwatch()
     with job.computation.arithmetic():
-        score(job.computation.trainable, some, job.layout, job.settings.micro_tokens)
+        score(job.computation.trainable, some, job.layout, job.settings.micro_tokens, around=around)
     _wait(job)
     return watch.seconds / int(both[len(some) - 1])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,14 @@ from luthier.engine.backend import tuned
 from luthier.engine.device import pick_device
 from luthier.engine.job import Job, build
 from luthier.engine.memory import reset_peak
+from luthier.models.halves import widened
 from luthier.plan import preflight
 from luthier.plan.collect import SPLITS, collect, read_records, trains_tokens
 from luthier.plan.cost import check_budget, words
 from luthier.plan.estimate import Estimate, as_json, baseline_seconds, estimate
 from luthier.plan.finding import Finding
 from luthier.plan.probe import probe
+from luthier.plan.replay import decision, with_replay
 from luthier.recipe.sections import PlanSection
 from luthier.trackers.installed import import_all
 
@@ -33,7 +36,7 @@ def run(section: PlanSection, inputs: Artefacts, out: Path) -> dict[str, Any]:
     """
     data = inputs["data"]
     findings = check(section, inputs, out)
-    estimates = {name: _estimate(section, name, data) for name in section.train.names}
+    estimates = {name: _estimate(section, name, data, out) for name in section.train.names}
     evaluation = sum(one.testing for one in estimates.values()) + baseline_seconds(estimates, section.evaluate)
     body = as_json(estimates, evaluation, section.plan.usd_per_hour)
     write_json(out / "estimate.json", body)
@@ -69,9 +72,9 @@ def _preflight(section: PlanSection, data: Path, out: Path) -> dict[str, Finding
     untrained = _untrained(section, data)
     found, rows = {}, []
     for name in _different(section):
-        exact = section.train.variant(name).model_copy(update={"precision": "fp32"})  # losses are compared closely
-        job = build(section.seed, section.model, section.data, exact, data)
-        subject = collect(job, section.model, section.data, data, untrained)
+        job = _job(section, name, data)
+        with widened(job.base.model):  # losses are compared closely
+            subject = collect(job, section.model, section.data, data, untrained)
         found[name] = preflight.examine(subject)
         rows = rows or preflight.shown(subject)
     findings = preflight.waive(preflight.merge(found), section.plan.waive)
@@ -103,7 +106,7 @@ def _untrained(section: PlanSection, data: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _estimate(section: PlanSection, name: str, data: Path) -> Estimate:
+def _estimate(section: PlanSection, name: str, data: Path, out: Path) -> Estimate:
     """The estimate of one variant; its model is gone when this returns."""
     splits = {split: Shard(data / split) for split in SPLITS[1:]}
     test = read_records(data / "test")
@@ -113,8 +116,10 @@ def _estimate(section: PlanSection, name: str, data: Path) -> Estimate:
     reset_peak(pick_device(settings.device))
     job = _job(section, name, data)
     with tuned(job.computation.device):
+        frozen = decision(job, out, splits["validation"])
         found = probe(job, splits["validation"], test)
-    return estimate(job, found, section.evaluate, splits, test)
+        rates = with_replay(job, frozen, out, splits["validation"], found.rates)
+    return estimate(job, replace(found, rates=rates), frozen, section.evaluate, splits, test)
 
 
 def _job(section: PlanSection, name: str, data: Path) -> Job:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import ConfigDict, Field, GetJsonSchemaHandler, ValidationError, field_validator, model_validator
+from pydantic_core import CoreSchema
 
 from luthier.recipe.explain import KeyedError
+from luthier.recipe.short import Short, either, one_entry, text, unnamed
 from luthier.recipe.values import Frozen, Named, Number, Rate, Share, SplitSize
 
 Layout = Literal["auto", "prompt-completion", "messages", "sharegpt", "alpaca", "text"]
@@ -52,6 +54,11 @@ class Source(_Documented):
     weight: Number = Field(default=1.0, gt=0)
     """How often a training row of this source is seen per epoch."""
 
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """The place alone is enough."""
+        return either(handler(core), text("The place alone, such as rows.jsonl."))
+
     @model_validator(mode="before")
     @classmethod
     def _from_text(cls, value: Any) -> Any:
@@ -74,7 +81,7 @@ class Split(_Documented):
 class Data(_Documented):
     """Stage 1."""
 
-    sources: dict[str, Source]
+    sources: Annotated[dict[str, Source], Short(unnamed)]
     """Where rows come from, by the name you give each; a plain string or a list serves too."""
     layout: Layout = "auto"
     """How a row is laid out; `auto` looks and says what it found."""
@@ -178,9 +185,11 @@ class Training(_Documented):
     spikes: Literal["report", "skip"] = "report"
     """A step whose loss or gradient norm lies far above the last ones: say so, or leave it out as well."""
     placement: Named = Named(name="one")
-    """Where it trains: one device, or fsdp, several that share the model; `{name: fsdp, processes: 4}`."""
+    """Where it trains: one device, or several that share the model by fsdp or tensor: `{name: fsdp, processes: 4}`"""
     activations: Literal["auto", "keep", "recompute"] = "auto"
     """Kept for the backward pass, or computed again in it: less memory, a third more time. auto: what fits."""
+    compile: Literal["off", "auto"] = "off"
+    """auto: layers that have no accelerated form are compiled by torch, where the training is long enough to pay."""
     validate_every: Share = 0.1
     """Share of the planned steps between two validations; 0: only at the end."""
     select: str = "loss"
@@ -191,7 +200,7 @@ class Training(_Documented):
     """Layers below everything that trains: computed once and kept on disk where that pays, or in every epoch."""
     checkpoint_every: Number = Field(default=300, gt=0)
     """Seconds between two checkpoints; one is also written at the end. A best validation keeps the weights alone."""
-    track: tuple[Named, ...] = ()
+    track: Annotated[tuple[Named, ...], Short(one_entry)] = ()
     """Where the figures go as well: tensorboard, mlflow, wandb; with options `{name: mlflow, uri: ...}`."""
 
     @field_validator("track", mode="before")
@@ -274,7 +283,7 @@ class Evaluate(_Documented):
 class Deploy(_Documented):
     """Stage 6."""
 
-    exports: tuple[Named, ...] = ()
+    exports: Annotated[tuple[Named, ...], Short(one_entry)] = ()
     """What is made of each variant that allows it: adapter, merged, `{name: merged, precision: bf16}`."""
 
     @field_validator("exports", mode="before")

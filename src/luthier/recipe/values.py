@@ -5,7 +5,18 @@ from __future__ import annotations
 from math import isfinite
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_serializer, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    model_serializer,
+    model_validator,
+)
+from pydantic_core import CoreSchema
+
+from luthier.recipe.short import NUMBER, SHARE, Short, either, said, text
 
 
 def parse_share(value: Any) -> Any:
@@ -44,9 +55,11 @@ def _split_size(value: Any) -> Any:
     return value
 
 
-Number = Annotated[float, BeforeValidator(parse_number), Field(allow_inf_nan=False)]
-Rate = Annotated[float, BeforeValidator(parse_number), Field(gt=0, allow_inf_nan=False)]
-Share = Annotated[float, BeforeValidator(parse_share), Field(ge=0, le=1, allow_inf_nan=False)]
+# bounds stand before the validator, or pydantic leaves them out of the JSON Schema
+_Positive, _Part, _Finite = Field(gt=0), Field(ge=0, le=1), Field(allow_inf_nan=False)
+Number = Annotated[float, BeforeValidator(parse_number), _Finite, Short(said(NUMBER))]
+Rate = Annotated[float, _Positive, BeforeValidator(parse_number), _Finite, Short(said(NUMBER))]
+Share = Annotated[float, _Part, BeforeValidator(parse_share), _Finite, Short(said(SHARE))]
 SplitSize = Annotated[int | float | str, BeforeValidator(_split_size)]
 
 
@@ -77,6 +90,11 @@ class Named(BaseModel):
             if isinstance(value, float) and not isfinite(value):
                 raise ValueError(f"{key} is {value}: write a finite number")
         return self
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """The name alone is enough."""
+        return either(handler(core), text("The name alone, without options."))
 
     @model_serializer
     def _as_written(self) -> Any:

@@ -8,7 +8,6 @@ processes each writes its parts of the tensors, and any number of them can go on
 
 from __future__ import annotations
 
-import random
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,9 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from luthier.core.errors import UserError
@@ -27,15 +24,10 @@ from luthier.core.files import digest, new_folder, read_json, sha256, unsealed, 
 from luthier.engine.backend import exact
 from luthier.engine.job import Job
 from luthier.engine.placement.world import World
-from luthier.train import tensors
+from luthier.train import generators, tensors
 from luthier.train.state import State
 
-WEIGHTS, OPTIMIZER, GENERATORS, STATE = (
-    "weights.safetensors",
-    "optimizer.safetensors",
-    "rng.safetensors",
-    "state.json",
-)
+WEIGHTS, OPTIMIZER, STATE = "weights.safetensors", "optimizer.safetensors", "state.json"
 KEPT = 2  # should the newest be damaged on disk, the one before it still serves
 
 
@@ -45,13 +37,12 @@ def save(folder: Path, job: Job, state: State) -> None:
     with _shared_folder(folder / f"{state.step:08d}", world) as new:
         tensors.write(new / WEIGHTS, weights(job), world)
         tensors.write(new / OPTIMIZER, _optimizer_tensors(job), world)
-        save_file(_generator_tensors(), new / _generators_of(world))
+        generators.write(new, world.rank)
         world.wait()
         if world.leads:
             body = {
                 "state": asdict(state),
-                "python_rng": random.getstate(),
-                "numpy_rng": _numpy_state(),
+                **generators.others(),
                 "chosen": chosen(job),
                 "sha256": {name: sha256(new / name) for name in tensors.files(new)},
             }
@@ -93,7 +84,7 @@ def resume(folder: Path, job: Job) -> State | None:
         restore_weights(checkpoint, job)
         _restore_choices(job, body["chosen"])
         _restore_optimizer(checkpoint, job)
-        _restore_generators(checkpoint, body, job)
+        generators.restore(checkpoint, body, job)
         emit("train.resume", f"resumed at step {body['state']['step']}", step=body["state"]["step"])
         return State(**body["state"])
     return None
@@ -133,6 +124,7 @@ def chosen(job: Job) -> dict[str, Any]:
         "processes": job.computation.world.size,
         "packed": job.layout.packed,
         "path": job.acceleration.path,
+        "blocks": job.acceleration.blocks,
         "torch": torch.__version__,
     }
 
@@ -178,37 +170,3 @@ def _restore_optimizer(checkpoint: Path, job: Job) -> None:
 
     for key, tensor in tensors.read(checkpoint / OPTIMIZER, owner, job.computation.world).items():
         job.optimizer.state[owner(key)][key.rsplit("/", 1)[1]] = tensor
-
-
-def _generator_tensors() -> dict[str, Tensor]:
-    found = {"cpu": torch.get_rng_state()}
-    for index in range(torch.cuda.device_count()):
-        found[f"cuda:{index}"] = torch.cuda.get_rng_state(index)
-    return found
-
-
-def _generators_of(world: World) -> str:
-    """The file of a process's generators."""
-    return GENERATORS if world.leads else f"rng-{world.rank}.safetensors"
-
-
-def _numpy_state() -> list[Any]:
-    kind, keys, *rest = np.random.get_state(legacy=True)
-    return [kind, np.asarray(keys).tolist(), *rest]
-
-
-def _restore_generators(checkpoint: Path, body: dict[str, Any], job: Job) -> None:
-    """The generators of this process; one that was not there draws from the seed, its rank and the step."""
-    world = job.computation.world
-    version, keys, gauss = body["python_rng"]
-    random.setstate((version, tuple(keys), gauss))
-    np.random.set_state(tuple(body["numpy_rng"]))
-    if not (checkpoint / _generators_of(world)).is_file():
-        fresh = np.random.default_rng([job.seed, world.rank, body["state"]["step"]])
-        torch.manual_seed(int(fresh.integers(2**62)))
-        return
-    for name, tensor in load_file(checkpoint / _generators_of(world)).items():
-        if name == "cpu":
-            torch.set_rng_state(tensor)
-        elif int(name.split(":")[1]) < torch.cuda.device_count():
-            torch.cuda.set_rng_state(tensor, name)

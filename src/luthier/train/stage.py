@@ -30,6 +30,7 @@ from luthier.methods import METHODS
 from luthier.metrics import METRICS
 from luthier.recipe.sections import TrainSection
 from luthier.train import checkpoint
+from luthier.train.compiling import settle
 from luthier.train.interrupt import stop_request
 from luthier.train.journal import JOURNAL, Journal, Silent
 from luthier.train.loop import Surroundings, train
@@ -90,7 +91,7 @@ def train_from_checkpoint(section: TrainSection, inputs: Artefacts, out: Path, j
     begun = checkpoints.is_dir()
     world.wait()  # until all have looked
     checkpoints.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(section.seed + world.rank)
+    torch.manual_seed(section.seed + world.share)
     state = checkpoint.resume(checkpoints, job) or State(
         micro_tokens=job.settings.micro_tokens, scale=first_scale(job.computation.precision)
     )
@@ -113,6 +114,7 @@ def train_from_checkpoint(section: TrainSection, inputs: Artefacts, out: Path, j
             higher_is_better=METRICS[section.training.select].higher_is_better,
             stop=stop,
         )
+        settle(job, state)
         state = train(job, state, around)
         end(state.step, outcome(state))
         return state
@@ -168,6 +170,7 @@ def finish(out: Path, job: Job, state: State, peak: int, chosen: dict[str, Any])
         "total_parameters": trains(trainable.model.parameters()),
         "peak_memory_bytes": peak,
         "activations": "recompute" if job.shape.recompute else "keep",
+        "compiled": bool(state.compiled),
         "validation": state.best_metrics,
         "chosen": chosen,
     }

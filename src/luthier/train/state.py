@@ -23,6 +23,7 @@ class State:
     scale: float = 1.0  # of the loss, in fp16
     calm: int = 0  # steps since it last changed
     recent: list[list[float]] = field(default_factory=list)  # loss and gradient norm of the last steps
+    compiled: bool | None = None  # whether the layers are; None until it is decided
     spikes: list[int] = field(default_factory=list)  # steps that lay far above them
 
     def improves(self, value: float, higher_is_better: bool) -> bool:

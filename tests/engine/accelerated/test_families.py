@@ -15,14 +15,22 @@ from luthier.engine.accelerated.swap import kind, turn_back
 from luthier.engine.batches import Layout, collate
 from luthier.engine.step import Computation, step_loss
 from luthier.methods import METHODS
+from luthier.models.attention import Boundaries, packed
 from luthier.models.head import mark_plain_head
 from luthier.models.packing import adopt, counts_positions
 from luthier.objectives import OBJECTIVES
-from tests.models.toy import GQA, V, make
+from tests.models.toy import GQA, PART, V, make
 
 BUILD = {
     "qwen3": lambda: hf.Qwen3ForCausalLM(hf.Qwen3Config(**GQA, head_dim=8)),
     "gemma": lambda: hf.GemmaForCausalLM(hf.GemmaConfig(**GQA, head_dim=8)),
+    "phi3-long": lambda: hf.Phi3ForCausalLM(
+        hf.Phi3Config(
+            **GQA, original_max_position_embeddings=64, max_position_embeddings=256,
+            rope_parameters=PART | {"rope_type": "longrope", "short_factor": [1.0, 1.5], "long_factor": [2.0, 4.0]},
+        )
+    ),
+    "phi-normed": lambda: hf.PhiForCausalLM(hf.PhiConfig(**GQA, rope_parameters=PART, qk_layernorm=True)),
     "flan-t5": lambda: hf.T5ForConditionalGeneration(
         hf.T5Config(
             vocab_size=V, d_model=32, d_ff=64, d_kv=8, num_layers=2, num_heads=4, decoder_start_token_id=0,
@@ -31,6 +39,8 @@ BUILD = {
     ),
 }  # fmt: skip
 WHOLE = {"FastAttention", "FastMlp", "FastNorm", "FastLastLayer"}
+PHI3 = {"FastPhi3Attention", "FastPhi3Mlp", "FastNorm", "FastPhi3LastLayer", "FastLora"}
+PHI = {"FastPhiAttention", "FastPhiMlp", "FastPhiLastLayer", "FastLora"}
 LORA = {
     "llama": WHOLE | {"FastLora"},
     "qwen2": WHOLE | {"FastLora"},
@@ -38,7 +48,11 @@ LORA = {
     "mistral": WHOLE | {"FastLora"},
     "gemma": WHOLE - {"FastNorm"} | {"FastGemmaNorm", "FastLora"},
     "gemma3": {"FastAttention", "FastMlp", "FastGemmaNorm", "FastLora"},
-    "flan-t5": {"FastNorm", "FastT5Mlp", "FastLora"},
+    "phi3": PHI3,
+    "phi3-long": PHI3,
+    "phi": PHI,
+    "phi-normed": PHI,
+    "flan-t5": {"FastNorm", "FastT5Attention", "FastT5Mlp", "FastLora"},
     "bloom": {"FastLora"},
 }
 
@@ -161,8 +175,9 @@ def swap_in_of(model):
     return [module for module in model.modules() if hasattr(type(module), "luthier_own")]
 
 
-def test_generation_and_padded_rows_take_the_own_code():
-    model, _ = prepared("qwen2", "lora")
+@pytest.mark.parametrize("family", ["qwen2", "phi3", "phi"])
+def test_generation_and_padded_rows_take_the_own_code(family):
+    model, _ = prepared(family, "lora")
     ids, mask = torch.tensor([[0, 5, 9, 11], [7, 8, 9, 10]]), torch.tensor([[0, 1, 1, 1], [1, 1, 1, 1]])
     settings = {"attention_mask": mask, "max_new_tokens": 8, "do_sample": False}
     before = model.generate(ids, **settings).tolist()
@@ -171,10 +186,11 @@ def test_generation_and_padded_rows_take_the_own_code():
 
 
 @pytest.mark.parametrize("change", ["dropout", "dora", "disabled", "merged"])
-def test_what_the_blocks_do_not_know_goes_the_general_way(change):
+@pytest.mark.parametrize("family", ["llama", "phi3", "phi"])
+def test_what_the_blocks_do_not_know_goes_the_general_way(family, change):
     import peft
 
-    own = built("llama")
+    own = built(family)
     adopt(own)
     settings = peft.LoraConfig(
         r=3, target_modules="all-linear", lora_dropout=0.5 if change == "dropout" else 0, use_dora=change == "dora"
@@ -197,10 +213,33 @@ def test_what_the_blocks_do_not_know_goes_the_general_way(change):
     torch.testing.assert_close(fast(ids, use_cache=False).logits, expected)
 
 
-def test_bf16_is_as_near_to_fp32_as_autocast_is():
-    exact, _ = measured(*prepared("llama", "lora"))
-    own, _ = measured(*prepared("llama", "lora"), precision="bf16")
-    model, trainable = prepared("llama", "lora")
+@pytest.mark.parametrize("family", ["phi3", "phi"])
+def test_the_residual_stream_drops_what_the_own_code_drops(family):
+    """With every position labelled, own and accelerated blocks draw the same masks from the same seed."""
+    model, _ = prepared(family, "lora")
+    for name, module in model.named_modules():
+        if "resid" in name:
+            module.p = 0.5
+    fast = deepcopy(model)
+    assert accelerate(fast, packs=True).path == "accelerated"
+    ids, found = torch.arange(2, 14)[None], []
+    for one in (model, fast):
+        one.train()
+        boundaries = Boundaries([5, 7], where=torch.arange(12))
+        torch.manual_seed(1)
+        with packed(boundaries):
+            positions = torch.cat([torch.arange(5), torch.arange(7)])[None]
+            found.append(one(ids, position_ids=positions, use_cache=False).logits)
+        assert boundaries.taken == (one is fast)
+    torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(found[0], model.eval()(ids, use_cache=False).logits, atol=1e-2)
+
+
+@pytest.mark.parametrize("family", ["llama", "phi3", "phi"])
+def test_bf16_is_as_near_to_fp32_as_autocast_is(family):
+    exact, _ = measured(*prepared(family, "lora"))
+    own, _ = measured(*prepared(family, "lora"), precision="bf16")
+    model, trainable = prepared(family, "lora")
     accelerate(model, packs=True)
     fast, _ = measured(model, trainable, precision="bf16")
     assert abs(fast - exact) < max(2 * abs(own - exact), 1e-2)

@@ -10,11 +10,13 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
+from luthier.engine.accelerated import liger
 from luthier.engine.accelerated.swap import kind, swap_in, turn_back
 from luthier.models.attention import Boundaries, packed, watched
 from luthier.models.packing import LENGTHS, packed_inputs, short_sequences
 
 SAMPLE = 4096  # numbers of each gradient that are compared
+Measured = tuple[list[Tensor], list[int | None]]  # loss and gradients; the window of every attention
 TOLERANCE = 1e-4  # largest relative difference of loss and gradients in fp32
 
 
@@ -41,25 +43,46 @@ def accelerate(model: PreTrainedModel, packs: bool) -> Acceleration:
         return Acceleration({}, f"a {family} is given padded rows: its attention knows no boundaries")
     training = model.training
     model.eval()
-    expected, windows = _measured(model)
+    expected = _measured(model)
     changed = swap_in(model)
-    try:
-        found, theirs = _measured(model)
-        problem = None if _same(expected, found) else "loss or gradients differ"
-        problem = problem if windows == theirs else "their attention looks through another window"
-    except (RuntimeError, ValueError, TypeError, AttributeError) as error:
-        problem = str(error).splitlines()[0]
+    problem = _problem(model, expected)
+    for module in changed if problem else ():
+        turn_back(module)
+    kernels = "" if problem or not changed else _with_liger(model, expected, changed)
     model.train(training)
     if problem:
-        for module in changed:
-            turn_back(module)
         return Acceleration({}, f"accelerated blocks do not fit a {family}: {problem}")
     if not changed:
         return Acceleration({}, f"no block of a {family} has an accelerated form")
-    return Acceleration(dict(Counter(map(kind, changed))), "loss and gradients are those of the model's own blocks")
+    same = "loss and gradients are those of the model's own blocks"
+    return Acceleration(dict(Counter(map(kind, changed))), same + kernels)
 
 
-def _measured(model: PreTrainedModel) -> tuple[list[Tensor], list[int | None]]:
+def _with_liger(model: PreTrainedModel, expected: Measured, blocks: list[nn.Module]) -> str:
+    """Let the blocks compute by Liger's kernels where these are there and give the same; what there is to say."""
+    lacking = liger.lacking(model.device)
+    if lacking is not None:
+        return lacking and f"; {lacking}"
+    changed = liger.put_in(blocks)
+    problem = _problem(model, expected)
+    if problem:
+        liger.take_out(changed)
+        return f"; Liger's kernels do not fit: {problem}"
+    return "; Liger's kernels compute them" if changed else ""
+
+
+def _problem(model: PreTrainedModel, expected: Measured) -> str | None:
+    """What a model with changed blocks computes differently, None where nothing."""
+    try:
+        found, windows = _measured(model)
+    except (RuntimeError, ValueError, TypeError, AttributeError) as error:
+        return str(error).splitlines()[0]
+    if not _same(expected[0], found):
+        return "loss or gradients differ"
+    return None if windows == expected[1] else "their attention looks through another window"
+
+
+def _measured(model: PreTrainedModel) -> Measured:
     """The loss of two short sequences and its gradient by everything that trains; the window of every attention.
 
     What is zero is moved a little for it: LoRA's product begins at zero, and so would its gradients.

@@ -1,14 +1,14 @@
-"""The gated MLP, down(act(gate(x)) up(x)), as one autograd function.
+"""The gated MLP, down(act(gate(x)) up(x)), and the plain one, down(act(up(x))), as one autograd function.
 
-Kept for the backward pass: x, what `gate` and `up` gave, and LoRA's thin products. The product of both, as wide as
-either, is computed again (Shazeer 2020, "GLU variants improve transformer", for the block itself).
+Kept for the backward pass: x, what `gate` and `up` gave, and LoRA's thin products. What `down` was given, as wide as
+either, is computed again (Shazeer 2020, "GLU variants improve transformer", for the gated block itself).
 
 Shapes: T tokens, D width, F inner width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,13 +49,22 @@ ACTIVATIONS = {
 
 def gated(x: Tensor, gate: Projection, up: Projection, down: Projection, activation: Activation) -> Tensor:
     """x (..., D) -> (..., D) in the working type."""
-    flat = [tensor for part in (gate, up, down) for tensor in part.tensors]
-    scales = gate.scale, up.scale, down.scale
+    return _mlp(x, (gate, up, down), activation)
+
+
+def plain(x: Tensor, up: Projection, down: Projection, activation: Activation) -> Tensor:
+    """x (..., D) -> (..., D) in the working type."""
+    return _mlp(x, (up, down), activation)
+
+
+def _mlp(x: Tensor, parts: Sequence[Projection], activation: Activation) -> Tensor:
+    flat = [tensor for part in parts for tensor in part.tensors]
+    scales = tuple(part.scale for part in parts)
     rows = x.reshape(-1, x.shape[-1])
-    return explicit(_Gated, rows, working_dtype(x), scales, activation, *flat).view(*x.shape[:-1], -1)
+    return explicit(_Mlp, rows, working_dtype(x), scales, activation, *flat).view(*x.shape[:-1], -1)
 
 
-class _Gated(torch.autograd.Function):
+class _Mlp(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
@@ -65,27 +74,30 @@ class _Gated(torch.autograd.Function):
         activation: Activation,
         *flat: Tensor | None,
     ) -> Tensor:
-        gate, up, down = parts_of(scales, flat)
+        *wide, down = parts_of(scales, flat)
         rows = x.to(dtype)
-        (gates, ups), thin = Group((gate, up), dtype).forward(rows)
-        (result,), thin_down = Group((down,), dtype).forward(activation.forward(gates).mul_(ups))
-        ctx.save_for_backward(rows, gates, ups, thin, thin_down, *flat)
+        (acting, *ups), thin = Group(wide, dtype).forward(rows)
+        product = activation.forward(acting)
+        product = product.mul_(ups[0]) if ups else product
+        (result,), thin_down = Group((down,), dtype).forward(product)
+        ctx.save_for_backward(rows, thin, thin_down, *flat, acting, *ups)
         ctx.settings = dtype, scales, activation, x.dtype
         return result
 
     @staticmethod
     def backward(ctx: Any, *given: Tensor) -> tuple[Tensor | None, ...]:
-        rows, gates, ups, thin, thin_down, *flat = ctx.saved_tensors
+        rows, thin, thin_down, *rest = ctx.saved_tensors
         dtype, scales, activation, kind = ctx.settings
-        gate, up, down = parts_of(scales, flat)
-        needs = ctx.needs_input_grad[4:]
-        acted = activation.forward(gates)
-        product, below = acted * ups, PARTS * 2
+        flat, (acting, *ups) = rest[: PARTS * len(scales)], rest[PARTS * len(scales) :]
+        *wide, down = parts_of(scales, flat)
+        needs, below = ctx.needs_input_grad[4:], PARTS * len(wide)
+        acted = activation.forward(acting)
+        product = acted * ups[0] if ups else acted
         d_product, wanted_down = Group((down,), dtype).backward(product, thin_down, given, needs[below:])
         assert d_product is not None
         del product
-        d_ups = acted.mul_(d_product)
-        d_gates = activation.backward(d_product.mul_(ups), gates)
-        group = Group((gate, up), dtype)
-        dx, wanted = group.backward(rows, thin, (d_gates, d_ups), needs[:below], ctx.needs_input_grad[0])
+        d_ups = [acted.mul_(d_product)] if ups else []
+        d_acting = activation.backward(d_product.mul_(ups[0]) if ups else d_product, acting)
+        group = Group(wide, dtype)
+        dx, wanted = group.backward(rows, thin, (d_acting, *d_ups), needs[:below], ctx.needs_input_grad[0])
         return None if dx is None else dx.to(kind), None, None, None, *wanted, *wanted_down

@@ -6,20 +6,22 @@ not packed. Shapes: T tokens, D width, H heads (K for keys and values), N labell
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
 
 from luthier.engine.accelerated.layers import projections
-from luthier.engine.accelerated.linear import project
+from luthier.engine.accelerated.linear import Projection, project
 from luthier.engine.accelerated.rotary import rotate
 from luthier.models.attention import current, mix
-
-LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj")
 
 
 class FastAttention:
     """Rotary attention."""
+
+    luthier_linear = ("q_proj", "k_proj", "v_proj", "o_proj")
+    luthier_norms = ("q_norm", "k_norm")  # of queries and keys, in families that have them
 
     def forward(
         self: Any,
@@ -31,7 +33,7 @@ class FastAttention:
         **others: Any,
     ) -> Any:
         """hidden_states (1, T, D), cos and sin (1, T, R) -> (1, T, D), or (1, N, D) for the queries of some rows."""
-        parts = projections(self, *LINEAR)
+        parts = self._linear()
         if parts is None or past_key_values is not None or current() is None or len(hidden_states) != 1:
             assert luthier_rows is None
             own: Any = super()
@@ -44,11 +46,13 @@ class FastAttention:
             key, value = (self._heads(states) for states in project(rows, parts[1:3]))
             query = self._heads(project(rows.index_select(0, luthier_rows), parts[:1])[0])
             at = tuple(part.index_select(0, luthier_rows) for part in at)
-        if hasattr(self, "q_norm"):
-            query, key = (norm(states).to(value.dtype) for norm, states in ((self.q_norm, query), (self.k_norm, key)))
+        if hasattr(self, self.luthier_norms[0]):
+            norms = (getattr(self, name) for name in self.luthier_norms)
+            query, key = (norm(states).to(value.dtype) for norm, states in zip(norms, (query, key), strict=True))
+        query, key = self.turned(query, at, key, (cos, sin))
         mixed = mix(
-            rotate(query, *at),
-            rotate(key, cos, sin),
+            query,
+            key,
             value,
             "causal" if luthier_rows is None else "labelled",
             self.scaling,
@@ -56,6 +60,14 @@ class FastAttention:
             dropout=self.attention_dropout if self.training else 0.0,
         )
         return project(mixed.flatten(1)[None], parts[3:])[0], None
+
+    def turned(self, query: Tensor, at: Sequence[Tensor], key: Tensor, there: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Queries (T or N, H, D) and keys (T, K, D), each turned by the angles of its positions."""
+        return rotate(query, *at), rotate(key, *there)
+
+    def _linear(self: Any) -> list[Projection] | None:
+        """The projections to queries, keys and values, and that of the output; None where one is no plain one."""
+        return projections(self, *self.luthier_linear)
 
     def _heads(self: Any, states: Tensor) -> Tensor:
         return states.view(len(states), -1, self.head_dim)
@@ -77,10 +89,12 @@ class FastLastLayer:
         boundaries = current()
         where = None if boundaries is None else boundaries.where
         usable = options.get("past_key_values") is None and not rest and len(hidden_states) == 1
-        if boundaries is None or where is None or not usable or projections(self.self_attn, *LINEAR) is None:
+        if boundaries is None or where is None or not usable or self.self_attn._linear() is None:
             return super().forward(hidden_states, *rest, **options)  # pyright: ignore[reportAttributeAccessIssue]
         boundaries.taken = True
-        normed = self.input_layernorm(hidden_states)
-        mixed, _ = self.self_attn(normed, luthier_rows=where, **options)
+        return self._labelled(hidden_states, where, options)
+
+    def _labelled(self: Any, hidden_states: Tensor, where: Tensor, options: dict[str, Any]) -> Tensor:
+        mixed, _ = self.self_attn(self.input_layernorm(hidden_states), luthier_rows=where, **options)
         hidden_states = hidden_states.index_select(1, where) + mixed
         return hidden_states + self.mlp(self.post_attention_layernorm(hidden_states))

@@ -10,11 +10,27 @@ from transformers import PreTrainedModel
 
 from luthier.engine.accelerated.gated import ACTIVATIONS
 from luthier.engine.accelerated.layers import FastGemmaNorm, FastLora, FastMlp, FastNorm, FastT5Mlp
-from luthier.engine.accelerated.llama import LINEAR, FastAttention, FastLastLayer
+from luthier.engine.accelerated.llama import FastAttention, FastLastLayer
+from luthier.engine.accelerated.phi import (
+    FastPhi3Attention,
+    FastPhi3LastLayer,
+    FastPhi3Mlp,
+    FastPhiAttention,
+    FastPhiLastLayer,
+    FastPhiMlp,
+)
+from luthier.engine.accelerated.t5 import FastT5Attention
+from luthier.models.t5 import PackedT5Attention
 
 # the families whose attention, MLP and norms are known to do what the fast ones do, and nothing else in training
-FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma3", "gemma3_text", "t5")
+FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma3", "gemma3_text", "phi", "phi3", "t5")
+ATTENTIONS = (FastAttention, FastPhiAttention, FastPhi3Attention)
 LAST = {"input_layernorm", "self_attn", "post_attention_layernorm", "mlp"}
+LAST_LAYERS = (
+    (FastLastLayer, LAST),
+    (FastPhi3LastLayer, LAST | {"resid_attn_dropout", "resid_mlp_dropout"}),
+    (FastPhiLastLayer, LAST - {"post_attention_layernorm"} | {"resid_dropout"}),
+)
 MORE = ("attn_logit_softcapping", "sinks")  # attributes of attentions that compute something else
 
 
@@ -29,8 +45,9 @@ def swap_in(model: PreTrainedModel) -> list[nn.Module]:
     layers = getattr(model.base_model, "layers", None)
     if isinstance(layers, nn.ModuleList) and len(layers):
         last: Any = layers[-1]
-        if _parts(last) == LAST and isinstance(last.self_attn, FastAttention):
-            changed.append(_turn_into(last, FastLastLayer))
+        fast = next((fast for fast, parts in LAST_LAYERS if parts == _parts(last)), None)
+        if fast is not None and isinstance(last.self_attn, FastAttention):
+            changed.append(_turn_into(last, fast))
     return changed
 
 
@@ -57,10 +74,17 @@ def _fast_class(module: Any) -> type | None:
         return FastGemmaNorm if name.startswith("Gemma") else FastNorm
     if parts == {"gate_proj", "up_proj", "down_proj", "act_fn"} and _known(module.act_fn):
         return FastMlp
+    if parts == {"gate_up_proj", "down_proj", "activation_fn"} and _known(module.activation_fn):
+        return FastPhi3Mlp
+    if parts == {"fc1", "fc2", "activation_fn"} and _known(module.activation_fn):
+        return FastPhiMlp
     if parts == {"wi_0", "wi_1", "wo", "dropout", "act"} and _known(module.act):
         return FastT5Mlp
-    if parts - {"q_norm", "k_norm"} == set(LINEAR) and _is_rotary(module):
-        return FastAttention
+    if isinstance(module, PackedT5Attention):
+        return FastT5Attention
+    for fast in ATTENTIONS:
+        if parts - set(fast.luthier_norms) == set(fast.luthier_linear) and _is_rotary(module):
+            return fast
     return None
 
 

@@ -56,15 +56,17 @@ class Reuse:
     validation: Around = computed
 
 
-def decide(job: Job, folder: Path, validation: Shard, begun: bool = False) -> Decision:
+def decide(job: Job, folder: Path, validation: Shard, begun: bool = False, several: bool | None = None) -> Decision:
     """Whether the states of what is frozen are kept in `folder`.
 
-    A training that has `begun` does as it did before, however full the disk is by now.
+    A training that has `begun` does as it did before, however full the disk is by now. `several`: whether processes
+    train together; default: whether they do in this job.
     """
     part = frozen_part(job.computation.trainable)
     if part is None:
         return Decision("something trains in the lowest layer")
-    problem = _refused(job, part)
+    several = job.computation.world.group is not None if several is None else several
+    problem = _refused(job, part, several)
     if problem is None and begun and not folder.is_dir():
         problem = "so it was when this training began"
     form = None if problem else form_of(job, part)
@@ -86,8 +88,16 @@ def reused(job: Job, folder: Path, validation: Shard, begun: bool) -> Iterator[R
     decision = decide(job, folder, validation, begun)
     cached = decision.form is not None
     emit("train.frozen", decision.words, cached=cached, why=decision.why, bytes=decision.bytes)
-    if decision.part is None or not cached:
+    if not cached:
         shutil.rmtree(folder, ignore_errors=True)
+    with kept(job, decision, folder, validation) as reuse:
+        yield reuse
+
+
+@contextmanager
+def kept(job: Job, decision: Decision, folder: Path, validation: Shard) -> Iterator[Reuse]:
+    """Within the block the states that the decision is about are kept in `folder`, or nothing is."""
+    if decision.part is None or decision.form is None:
         yield Reuse()
         return
     with ExitStack() as stack:
@@ -100,7 +110,7 @@ def reused(job: Job, folder: Path, validation: Shard, begun: bool) -> Iterator[R
         yield Reuse(*contexts)
 
 
-def _refused(job: Job, part: Part) -> str | None:
+def _refused(job: Job, part: Part, several: bool) -> str | None:
     """Why the part's states are not worth keeping, or not the same in every epoch; None where they are."""
     if job.settings.cache_activations == "off":
         return "train.cache_activations is off"
@@ -108,7 +118,7 @@ def _refused(job: Job, part: Part) -> str | None:
         return "no row is seen twice"
     if part.share < PAYS:
         return f"{part.share:.0%} of the layers, and less than a third saves little"
-    if job.computation.world.group is not None:
+    if several:
         return "several processes train together"
     rows = job.steps[0][1][:LOOKED_AT]
     drawn = examples(job, job.shard, rows, epoch=0)

@@ -109,7 +109,8 @@ def groups(
     """Parameter groups: weights of one share of the learning rate and the same options together."""
     found: list[dict[str, Any]] = []
     for weight in weights:
-        own = {**options(weight), "rate": weight.rate}
+        # torch's kernels take parameters in parts and whole ones apart
+        own = {**options(weight), "rate": weight.rate, "parts": isinstance(weight.parameter, DTensor)}
         group = next((g for g in found if own == {k: v for k, v in g.items() if k != "params"}), None)
         if group is None:
             group = {**own, "params": []}

@@ -8,5 +8,6 @@ PLACEMENTS: Table[Placement] = Table(
     {
         "one": "luthier.engine.placement.one:ONE_DEVICE",
         "fsdp": "luthier.engine.placement.fsdp:FSDP",
+        "tensor": "luthier.engine.placement.tensor:TENSOR",
     },
 )

@@ -21,10 +21,12 @@ class Placement:
     device)` is how many processes train together (0: this one alone, as if there were no other), each on a device of
     that kind, where `started` is how many a launcher has started already, 0 if none has; it raises UserError where
     they do not fit this machine. `place(trainable, config, device)` puts a trainable, in place, onto the devices of
-    all of them, and gives it with the parameters that it now has.
+    all of them, and gives it with the parameters that it now has. `cuts`: each computes with a part of every layer,
+    so that all must read the same rows; else each reads its share of them.
     """
 
     config: type[BaseModel]
     lacking: Callable[[Training], str | None]
     processes: Callable[[Any, int, torch.device], int]
     place: Callable[[Trainable, Any, torch.device], Trainable]
+    cuts: bool = False

@@ -21,13 +21,11 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy, OffloadPolicy, fully_shard
 
 from luthier.core.errors import UserError
-from luthier.engine.optimizers import OPTIMIZERS
 from luthier.engine.placement.contract import Placement
+from luthier.engine.placement.several import KEY, elementwise, processes_for
 from luthier.methods.contract import Trainable
 from luthier.recipe.schema import Training
 from luthier.recipe.values import Frozen
-
-KEY = "train.placement"
 
 
 class Fsdp(Frozen):
@@ -48,12 +46,8 @@ class Fsdp(Frozen):
 
 
 def lacking(training: Training) -> str | None:
-    """Why an optimiser cannot be shared out: it looks at whole matrices, or keeps a state of another form."""
-    name = training.optimizer.name
-    if OPTIMIZERS[name].elementwise:
-        return None
-    known = ", ".join(other for other, entry in OPTIMIZERS.items() if entry.elementwise)
-    return f"{name} cannot do with the part of a matrix that fsdp leaves each process: take one of {known}"
+    """Why an optimiser cannot work on parts of matrices."""
+    return elementwise(training, "fsdp")
 
 
 def processes(config: Fsdp, started: int, device: torch.device) -> int:
@@ -61,17 +55,8 @@ def processes(config: Fsdp, started: int, device: torch.device) -> int:
 
     Errors: UserError where that is more than there are GPUs, none are there, or they do not divide into groups.
     """
-    if device.type not in ("cuda", "cpu"):
-        raise UserError(f"{KEY}: fsdp works on CUDA GPUs and on processors, not on {device.type}: leave it out")
-    gpus = torch.cuda.device_count() if device.type == "cuda" else 0
-    if started and config.processes not in (None, started):
-        raise UserError(f"{started} processes were started and {KEY}.processes is {config.processes}: leave it out")
-    count = started or config.processes or gpus
-    if not count:
-        raise UserError(f"there is no GPU: write how many processes share the processor, such as {KEY}.processes: 2")
-    if gpus and not started and count > gpus:
-        raise UserError(f"{KEY}.processes is {count} and there are {gpus} GPUs: write {gpus} or less")
-    if config.offload and not gpus:
+    count = processes_for("fsdp", config.processes, started, device)
+    if config.offload and device.type == "cpu":
         raise UserError(f"{KEY}.offload moves weights from GPUs to main memory, and there is no GPU: leave it out")
     _grouped(config, count)
     return count

@@ -16,6 +16,7 @@ from torch.distributed.rendezvous import rendezvous
 from luthier.engine.device import pick_device
 from luthier.engine.placement import PLACEMENTS
 from luthier.engine.placement.world import World
+from luthier.methods.contract import Trainable
 from luthier.recipe.schema import Training
 
 VIEWS = "FSDP2-wrapped module .* returned a view tensor"  # which no family changes in place: gradients are tested
@@ -54,6 +55,10 @@ def joined(store: Store, name: str, rank: int, size: int, training: Training) ->
             group = dist.new_group(backend="gloo")
             assert isinstance(group, dist.ProcessGroup)
             config = entry.config(**options)
-            yield World(rank, size, lambda trainable: entry.place(trainable, config, device), device, group)
+
+            def place(trainable: Trainable) -> Trainable:
+                return entry.place(trainable, config, device)
+
+            yield World(rank, size, place, device, group, entry.cuts)
         finally:
             dist.destroy_process_group()

@@ -34,15 +34,27 @@ class World:
         None  # where this process computes, whatever holds the weights; None: where they lie
     )
     group: dist.ProcessGroup | None = None  # gloo; None where there is nobody to agree with
+    cuts: bool = False  # whether each computes with a part of every layer, and all read the same rows
 
     @property
     def leads(self) -> bool:
         """Whether this is the process that writes and reports."""
         return self.rank == 0
 
+    @property
+    def shares(self) -> int:
+        """Into how many shares the rows of a step are dealt."""
+        return 1 if self.cuts else self.size
+
+    @property
+    def share(self) -> int:
+        """Which of them this process reads, from 0."""
+        return 0 if self.cuts else self.rank
+
     def total(self, values: Sequence[float]) -> list[float]:
-        """The sums over all processes, one by one, in float64; the same bits everywhere."""
-        return self._reduced(values, dist.ReduceOp.SUM)
+        """The sums over all shares of the rows, one by one, in float64; the same bits everywhere."""
+        each = self.size // self.shares  # processes that have counted the same rows
+        return [value / each for value in self._reduced(values, dist.ReduceOp.SUM)]
 
     def most(self, values: Sequence[float]) -> list[float]:
         """The largest over all processes, one by one."""
