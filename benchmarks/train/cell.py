@@ -19,6 +19,7 @@ from benchmarks.train.examples import Steps, operations, padding, read
 from benchmarks.train.models import make
 from benchmarks.train.peer import Spec
 from benchmarks.train.race import Racer, cumulative
+from luthier.cli.threads import SPINS
 
 LUTHIER = "Luthier"
 SCREENED = 2  # steps by which the fastest way is chosen
@@ -117,8 +118,9 @@ class Bench:
 
 
 def environment() -> dict[str, str]:
-    """Of every process: nobody asks the network. How threads wait is for each side to say."""
-    return {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    """Of every process: threads wait as Luthier has them on an idle machine, nobody asks the network."""
+    waiting = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": str(SPINS)}
+    return {**waiting, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
 def measure(bench: Bench, tune: bool = True) -> dict[str, Any]:

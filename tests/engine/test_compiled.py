@@ -12,6 +12,7 @@ import torch
 from luthier.core.errors import Interrupted
 from luthier.engine import compiled
 from luthier.engine.compiled import expected, settled
+from luthier.engine.step import step_loss
 from luthier.train import checkpoint
 from tests.train import toy
 from tests.train.test_resume import signalled
@@ -75,6 +76,42 @@ def test_a_short_training_is_not_compiled(furnished):
     assert torch.equal(torch.get_rng_state(), drawn)
     toy.assert_same(before, toy.weights(job))
     assert all(parameter.grad is None for parameter in job.base.model.parameters())
+
+
+def test_a_step_that_runs_out_of_memory_on_its_way_back_leaves_no_gradient(furnished, monkeypatch):
+    folder = furnished("gpt2")
+    job = toy.job_of(folder, section(folder, compile="auto"))
+
+    def runs_out(*args):
+        step_loss(*args)
+        raise RuntimeError("can't allocate memory")
+
+    monkeypatch.setattr(compiled, "step_loss", runs_out)
+    assert "memory did not suffice" in settled(job, 0, 80).why
+    assert all(parameter.grad is None for parameter in job.base.model.parameters())
+
+
+def test_whatever_the_compiler_says_the_training_goes_on(furnished, monkeypatch):
+    folder = furnished("gpt2")
+    job = toy.job_of(folder, section(folder, compile="auto"))
+    before = [type(layer) for layer in job.base.model.modules()]
+
+    def unable(*args, **options):
+        raise AssertionError
+
+    monkeypatch.setattr(compiled, "PAYS", 0.0)
+    monkeypatch.setattr(compiled, "_no_compiler", lambda device: None)
+    monkeypatch.setattr(torch, "compile", unable)
+    assert "cannot compile a gpt2 here (AssertionError)" in settled(job, 0, 80).why
+    assert [type(layer) for layer in job.base.model.modules()] == before
+
+
+@pytest.mark.parametrize("placement", ["fsdp", "tensor"])
+def test_what_several_will_train_is_not_compiled(furnished, placement):
+    """The plan builds the job alone, and says what they will do."""
+    folder = furnished("gpt2")
+    job = toy.job_of(folder, section(folder, compile="auto", placement={"name": placement, "processes": 2}))
+    assert "several processes" in expected(job, 3600.0).why
 
 
 def test_the_plan_says_what_will_be_decided(furnished):

@@ -107,8 +107,9 @@ def test_without_a_backward_pass_nothing_is_kept_anyhow():
 
 
 def test_the_largest_micro_batch():
-    lengths = np.array([30, 50, 20])
-    assert [largest(lengths, budget) for budget in (10, 60, 1000)] == [50, 60, 100]
+    """Of a step of 70 tokens with a row of 50, and one of 100 with a row of 30: never more than a step has."""
+    tokens, longest = np.array([70, 100]), np.array([50, 30])
+    assert [largest(tokens, longest, budget) for budget in (10, 60, 1000)] == [50, 60, 100]
 
 
 def test_layers_of_both_halves_count():

@@ -16,7 +16,7 @@ from luthier.engine.placement import PLACEMENTS
 from luthier.engine.placement.tensor import FAMILIES, cuts
 from luthier.engine.placement.world import World
 from luthier.recipe.schema import Training
-from luthier.train import checkpoint
+from luthier.train import checkpoint, generators
 from tests.placement.conftest import TWO
 from tests.placement.test_two import (
     LONG,
@@ -76,10 +76,14 @@ def test_the_parts_of_a_matrix_go_on_whole_and_shared_out_by_rows(pair, furnishe
     toy.assert_same(ours, theirs, 2e-3)
 
 
-def test_processes_with_the_same_rows_draw_the_same_dropout(furnished, tmp_path):
-    """What one has begun, two go on with: generators that nobody has written are made alike."""
+@pytest.mark.parametrize("begun_by", [1, 2])
+def test_processes_with_the_same_rows_draw_the_same_dropout(furnished, tmp_path, begun_by):
+    """What one has begun, or two with rows of their own, two go on with: generators are made alike."""
     folder = furnished("llama")
     job, _ = toy.train(folder, toy.section(folder, method=LORA, max_steps=1), tmp_path)
+    if begun_by == 2:
+        torch.manual_seed(8)
+        generators.write(tmp_path / "checkpoints" / "00000001", rank=1)
     drawn = []
     for cuts_layers in (True, False):
         for rank in (0, 1):
@@ -107,7 +111,9 @@ def test_a_model_that_does_not_fit_is_refused(family, count, said):
 def test_what_stands_beside_a_matrix_and_cannot_be_cut_is_refused():
     model = toy_model("llama")
     inject_adapter_in_model(LoraConfig(target_modules=["o_proj"], use_dora=True), model)
-    with pytest.raises(UserError, match=r"plain linear layers, .* and layers\.0\.self_attn\.o_proj is a Linear"):
+    with pytest.raises(
+        UserError, match=r"plain linear layers, .* and layers\.0\.self_attn\.o_proj is more than that"
+    ):
         list(cuts(model, 2))
 
 

@@ -21,17 +21,18 @@ def say_how_to_wait(environment: MutableMapping[str, str], processes: Path = PRO
     if "OMP_WAIT_POLICY" in environment:
         return
     environment["OMP_WAIT_POLICY"] = "PASSIVE"
-    environment.setdefault("GOMP_SPINCOUNT", str(SPINS if _idle(processes) else 0))
+    if "GOMP_SPINCOUNT" not in environment:
+        environment["GOMP_SPINCOUNT"] = str(SPINS if _idle(processes) else 0)
 
 
 def _idle(processes: Path) -> bool:
     """Whether this process is the only one that runs, as far as the system tells."""
     running = []
-    for _ in range(LOOKS):
+    for look in range(LOOKS):
+        time.sleep(PAUSE if look else 0)
         try:
             counts = dict(line.split(maxsplit=1) for line in processes.read_text().splitlines())
             running.append(int(counts["procs_running"]))
         except (OSError, KeyError, ValueError):
             return False
-        time.sleep(PAUSE)
     return min(running) <= 1

@@ -77,7 +77,7 @@ def refused(job: Job) -> str | None:
         return "it has accelerated blocks, which are left as they are"
     if not job.rule.backward:
         return f"{job.settings.optimizer.name} needs no backward pass"
-    if job.computation.world.size > 1:
+    if job.several:
         return "several processes train together"
     if job.base.encoder_decoder or not _layers(job):
         return f"a {job.base.family} has no one stack of layers"
@@ -97,8 +97,9 @@ def compile_layers(job: Job) -> list[nn.Module]:
 
 def _compared(job: Job, batch: Batch, loss: float, seconds: float) -> Compilation:
     """The layers compiled, unless a step then gives another loss than before, or takes as long."""
-    layers = compile_layers(job)
+    layers: list[nn.Module] = []
     try:
+        layers = compile_layers(job)
         found, after = _tried(job, batch)
         tolerance = TOLERANCE.get(job.computation.precision, ROUGHLY)
         problem = None
@@ -106,8 +107,9 @@ def _compared(job: Job, batch: Batch, loss: float, seconds: float) -> Compilatio
             problem = f"the loss was {loss:.6g} and is {found:.6g}"
         elif after > MARGIN * seconds:
             problem = f"a step takes {after:.3g} seconds compiled, and {seconds:.3g} as it is"
-    except (RuntimeError, TypeError, ValueError, AttributeError) as error:
-        problem = f"torch cannot compile a {job.base.family} here ({str(error).splitlines()[0]})"
+    except Exception as error:  # of the compiler, a C++ one, a full disk: none of them need end the training
+        said = (str(error).splitlines() or [type(error).__name__])[0]
+        problem = f"torch cannot compile a {job.base.family} here ({said})"
     if problem:
         turn_back(layers)
         return Compilation(0, problem)
@@ -125,13 +127,16 @@ def _tried(job: Job, batch: Batch) -> tuple[float, float]:
     computation = job.computation
     computation.trainable.model.train()
     loss, taken = 0.0, []
-    with torch.random.fork_rng(range(torch.cuda.device_count())):
-        for _ in range(1 + ROUNDS):
-            torch.manual_seed(0)
-            start = time.perf_counter()
-            loss = step_loss(computation, [batch])  # whose number is read, so that a GPU has come that far
-            taken.append(time.perf_counter() - start)
-            job.optimizer.zero_grad(set_to_none=True)
+    try:
+        with torch.random.fork_rng(range(torch.cuda.device_count())):
+            for _ in range(1 + ROUNDS):
+                torch.manual_seed(0)
+                start = time.perf_counter()
+                loss = step_loss(computation, [batch])  # whose number is read, so that a GPU has come that far
+                taken.append(time.perf_counter() - start)
+                job.optimizer.zero_grad(set_to_none=True)
+    finally:
+        job.optimizer.zero_grad(set_to_none=True)  # also of a step that failed on its way back
     return loss, min(taken[1:])
 
 

@@ -19,6 +19,7 @@ allocator take. The plan's probe measures that.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,10 +94,12 @@ def stacks_of(config: Any, batch: Batch) -> tuple[Stack, ...]:
     rows, length = batch.inputs["input_ids"].shape
     decoder = batch.inputs.get("decoder_input_ids")
     if batch.lengths is not None:
-        scores = scores_kept(batch.lengths, batch.lengths, causal=decoder is None)
-        first = Stack(config.num_hidden_layers, length, scores)
         if decoder is None:
-            return (first,)
+            return tuple(
+                Stack(layers, length, scores_kept(batch.lengths, batch.lengths, True, window))
+                for window, layers in _windows(config).items()
+            )
+        first = Stack(config.num_hidden_layers, length, scores_kept(batch.lengths, batch.lengths, False))
         scores = scores_kept(batch.answers, batch.answers, True) + scores_kept(batch.answers, batch.lengths, False)
         return first, Stack(_decoders(config), decoder.shape[1], scores)
     if decoder is None:
@@ -107,6 +110,13 @@ def stacks_of(config: Any, batch: Batch) -> tuple[Stack, ...]:
         Stack(config.num_hidden_layers, rows * length, 2 * rows * length**2),
         Stack(_decoders(config), rows * spoken, 2 * rows * spoken * (spoken + length)),
     )
+
+
+def _windows(config: Any) -> dict[int | None, int]:
+    """How many layers attend through each window; None: to everything before."""
+    window = getattr(config, "sliding_window", None)
+    kinds = getattr(config, "layer_types", None) or ["sliding_attention"] * config.num_hidden_layers
+    return Counter(window if kind == "sliding_attention" else None for kind in kinds)
 
 
 def _decoders(config: Any) -> int:

@@ -24,6 +24,7 @@ from luthier.engine.memory import available_bytes
 from luthier.engine.optimizers import OPTIMIZERS
 from luthier.engine.optimizers.contract import OptimizerEntry, Weight
 from luthier.engine.optimizers.weights import weights_of
+from luthier.engine.placement import PLACEMENTS
 from luthier.engine.placement.shares import share_out
 from luthier.engine.placement.world import ALONE, World
 from luthier.engine.recompute import largest, layers_of, must_recompute, recompute
@@ -39,6 +40,7 @@ from luthier.engine.steps import (
     row_weights,
 )
 from luthier.methods import METHODS
+from luthier.methods.contract import Trainable
 from luthier.models.halves import widened
 from luthier.models.head import is_plain, output_layer
 from luthier.models.load import Base, load_base
@@ -71,6 +73,11 @@ class Job:
     lengths: np.ndarray
     steps: Steps
 
+    @property
+    def several(self) -> bool:
+        """Whether processes train it together, be it that this one only plans it."""
+        return self.settings.placement.name != "one"
+
 
 def build(seed: int, model: Model, data: Data, settings: Training, folder: Path, world: World = ALONE) -> Job:
     """The job of one variant on the shards in `folder` (stage 1); the same seed gives the same job.
@@ -78,17 +85,9 @@ def build(seed: int, model: Model, data: Data, settings: Training, folder: Path,
     Of several processes each loads the whole base into main memory and puts its part of it where `world` says.
     """
     device = world.device or pick_device(settings.device)
-    torch.manual_seed(seed)
-    method = METHODS[settings.method.name]
     precision = resolve_precision(settings.precision, device)
-    half = DTYPES.get(precision) if method.adapter else None  # beside an adapter nothing of the base trains
-    base = load_base(model, seed, str(device) if world.device is None else "cpu", half)
+    base, trainable, acceleration = _prepared(seed, model, settings, device, world, precision)
     template = template_for(base.tokenizer, data, base.encoder_decoder)
-    trainable = method.prepare(base.model, method.config(**settings.method.options), seed)
-    with widened(base.model):
-        acceleration = Acceleration({}, CUT) if world.cuts else accelerate(base.model, base.packed)
-    halve_frozen(base.model, precision)
-    trainable = world.place(trainable)
     layout = layout_of(base, trainable.prefix)
     shard = Shard(folder / "train")
     read = [shard, *([Shard(folder / "general")] if (folder / "general").is_dir() else [])]
@@ -101,16 +100,7 @@ def build(seed: int, model: Model, data: Data, settings: Training, folder: Path,
     steps = _steps(weights, lengths, settings, seed)
     if rule.whole:
         _check_whole(steps, layout, settings)
-    shape = _shape(base, rule, trained, settings, precision)
-    if must_recompute(
-        settings.activations,
-        shape,
-        layers_of(base.model.config),
-        largest(lengths, settings.micro_tokens),
-        available_bytes(),
-    ):
-        recompute(base.model)
-        shape = replace(shape, recompute=True)
+    shape = _fitting(base, _shape(base, rule, trained, settings, precision), settings, steps, world)
     return Job(
         seed=seed,
         settings=settings,
@@ -135,6 +125,35 @@ def build(seed: int, model: Model, data: Data, settings: Training, folder: Path,
         lengths=lengths,
         steps=steps,
     )
+
+
+def _prepared(
+    seed: int, model: Model, settings: Training, device: torch.device, world: World, precision: str
+) -> tuple[Base, Trainable, Acceleration]:
+    """The base with its method put in and its blocks accelerated, in the types and places in which it trains."""
+    torch.manual_seed(seed)
+    method = METHODS[settings.method.name]
+    half = DTYPES.get(precision) if method.adapter else None  # beside an adapter nothing of the base trains
+    base = load_base(model, seed, str(device) if world.device is None else "cpu", half)
+    trainable = method.prepare(base.model, method.config(**settings.method.options), seed)
+    if PLACEMENTS[settings.placement.name].cuts:
+        acceleration = Acceleration({}, CUT)
+    else:
+        with widened(base.model):
+            acceleration = accelerate(base.model, base.packed)
+    halve_frozen(base.model, precision)
+    return base, world.place(trainable), acceleration
+
+
+def _fitting(base: Base, shape: Shape, settings: Training, steps: Steps, world: World) -> Shape:
+    """The shape of a model that computes its activations again where they would not fit."""
+    most, layers = largest(steps.tokens, steps.longest, settings.micro_tokens), layers_of(base.model.config)
+    # all processes or none: what one of them computes again meets the others again
+    (again,) = world.any(must_recompute(settings.activations, shape, layers, most, available_bytes()))
+    if again:
+        recompute(base.model)
+        shape = replace(shape, recompute=True)
+    return shape
 
 
 def _shape(base: Base, rule: OptimizerEntry, trained: list[Weight], settings: Training, precision: str) -> Shape:

@@ -26,9 +26,9 @@ def must_recompute(choice: str, shape: Shape, layers: int, tokens: int, free: in
     return shape.backward and kept > ROOM * free
 
 
-def largest(lengths: np.ndarray, micro_tokens: int) -> int:
-    """Tokens of the largest micro-batch that a run over rows of these lengths can meet."""
-    return int(min(max(micro_tokens, lengths.max(initial=0)), lengths.sum()))
+def largest(tokens: np.ndarray, longest: np.ndarray, micro_tokens: int) -> int:
+    """Tokens of the largest micro-batch of a run whose steps have so many, and rows up to so long."""
+    return int(np.minimum(tokens, np.maximum(longest, micro_tokens)).max(initial=0))
 
 
 def layers_of(config: Any) -> int:

@@ -2,8 +2,8 @@
 
 On a CPU this is faster than the fused kernels up to about a thousand tokens, whose backward pass is slow there, and
 it takes what they do not: a bias that is trained (T5), one that depends on the head (ALiBi), queries at chosen places
-only. What is kept for the backward pass are queries, keys and values as the products take them and, of all but long
-sequences, the probabilities; of those they are computed again.
+only. What is kept for the backward pass are queries, keys and values as the products take them and the probabilities,
+of long sequences only where dropout has struck some out; otherwise these are computed again.
 
 Shapes: T tokens, H heads, K heads of keys and values (G = H / K share one), D width of a head; n, b, e of a block.
 """
@@ -43,7 +43,8 @@ def _wide_enough(bias: Tensor, blocks: tuple[Block, ...]) -> Tensor:
     queries = max((block.queries.length for block in blocks), default=0)
     keys = max((block.keys.length for block in blocks), default=0)
     below = 0 if bias.shape[1] == 1 else max(queries - bias.shape[1], 0)
-    return pad(bias, (0, max(keys - bias.shape[2], 0), 0, below))
+    right = max(keys - bias.shape[2], 0)
+    return pad(bias, (0, right, 0, below)) if below or right else bias  # nothing is copied for every layer
 
 
 class _Attend(torch.autograd.Function):
@@ -61,10 +62,11 @@ class _Attend(torch.autograd.Function):
         heads = key.shape[1]
         mixed = torch.empty_like(query, memory_format=torch.contiguous_format)
         kept: list[Tensor | None] = [bias]
+        learning = any(ctx.needs_input_grad)
         for block in blocks:
             q = block.queries.take(query.unflatten(1, (heads, -1)), scale)
             k, v = (block.keys.take(states[:, :, None]) for states in (key, value))
-            kept += [q, k, v]
+            kept += [q, k, v] if learning else []
             rows = []
             for stretch in block.stretches:
                 asked, seen, read = _parts(stretch, block, q, k, v)
@@ -72,7 +74,7 @@ class _Attend(torch.autograd.Function):
                 if dropout:
                     drop = torch.empty_like(shares).bernoulli_(1 - dropout).div_(1 - dropout)
                 rows.append(torch.bmm(shares if drop is None else shares * drop, read))
-                kept += [shares if block.kept or dropout else None, drop]
+                kept += [shares if block.kept or dropout else None, drop] if learning else []
             block.queries.give(_joined(rows), mixed.unflatten(1, (heads, -1)))
         ctx.save_for_backward(*kept)
         ctx.settings = blocks, scale, query.shape, key.shape

@@ -116,10 +116,10 @@ def cut(
     return tuple(blocks)
 
 
-def scores_kept(counts: Sequence[int], lengths: Sequence[int], causal: bool) -> int:
+def scores_kept(counts: Sequence[int], lengths: Sequence[int], causal: bool, window: int | None = None) -> int:
     """How many probabilities of a head are kept for backward, of `counts` queries and `lengths` keys, each alone."""
     sizes = (
-        sum(map(_size, _spans([np.arange(count)], [length], causal, None)))
+        sum(map(_size, _spans([np.arange(count)], [length], causal, window)))
         for count, length in zip(counts, lengths, strict=True)
     )
     return sum(size for size in sizes if size <= WHOLE * WHOLE)
@@ -134,20 +134,20 @@ def _groups(places: Sequence[np.ndarray], lengths: Sequence[int], causal: bool) 
     b = e = needed = 0
     for place, (own, length) in enumerate(zip(places, lengths, strict=True)):
         alone = sum(_size(span) + CALLS for span in _spans([own], [length], causal, None))
-        wide, long = max(b, _rounded(len(own))), max(e, _rounded(length))
+        wide, long = max(b, rounded(len(own))), max(e, rounded(length))
         shared = (place - groups[-1][0] + 1) * wide * long + CALLS if groups else 0
         if groups and shared <= needed + alone and wide * long <= WHOLE * WHOLE:
             groups[-1] = (groups[-1][0], place + 1)
             b, e, needed = wide, long, shared
         else:
             groups.append((place, place + 1))
-            b, e, needed = _rounded(len(own)), _rounded(length), alone
+            b, e, needed = rounded(len(own)), rounded(length), alone
     return groups
 
 
 def _spans(places: Sequence[np.ndarray], lengths: Sequence[int], causal: bool, window: int | None) -> list[Span]:
     """The stretches of a block: slots of queries, and of the keys that they look at."""
-    b, e = _rounded(max(map(len, places))), _rounded(max(lengths))
+    b, e = rounded(max(map(len, places))), rounded(max(lengths))
     if len(places) > 1 or not (causal or b * e > WHOLE * WHOLE):
         return [(slice(0, b), slice(0, e))]
     return list(_stretches(places[0], b, e, causal, window))
@@ -161,7 +161,7 @@ def _stretches(own: np.ndarray, b: int, e: int, causal: bool, window: int | None
             continue
         first, last = own[min(at, len(own) - 1)], own[min(to, len(own)) - 1]
         begin = 0 if window is None else max(first - window + 1, 0) // ROUND * ROUND
-        yield slice(at, to), slice(int(begin), min(_rounded(int(last) + 1), e))
+        yield slice(at, to), slice(int(begin), min(rounded(int(last) + 1), e))
 
 
 def _size(span: Span) -> int:
@@ -170,14 +170,15 @@ def _size(span: Span) -> int:
 
 
 def _side(start: int, lengths: Sequence[int], device: torch.device | str) -> Side:
-    longest, rows = _rounded(max(lengths)), slice(start, start + sum(lengths))
+    longest, rows = rounded(max(lengths)), slice(start, start + sum(lengths))
     if len(lengths) == 1 or min(lengths) == longest:
         return Side(rows, len(lengths), longest)
     real = np.arange(longest)[None] < np.asarray(lengths)[:, None]
     return Side(rows, len(lengths), longest, torch.from_numpy(np.flatnonzero(real)).to(device))
 
 
-def _rounded(length: int) -> int:
+def rounded(length: int) -> int:
+    """A length as blocks have it."""
     return -(-length // ROUND) * ROUND
 
 

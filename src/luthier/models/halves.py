@@ -39,7 +39,7 @@ def born_halved(cls: type[PreTrainedModel], dtype: torch.dtype, head: bool) -> t
 
     def __init__(self: Any, config: Any, *rest: Any, **options: Any) -> None:
         cls.__init__(self, config, *rest, **options)
-        output = None if head and not config.tie_word_embeddings else self.get_output_embeddings()
+        output = None if head and not getattr(config, "tie_word_embeddings", False) else self.get_output_embeddings()
         for layer in linear_layers(self):
             if layer is not output:
                 halve(layer, dtype)

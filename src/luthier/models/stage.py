@@ -18,7 +18,7 @@ from luthier.recipe.sections import ModelSection
 
 def run(section: ModelSection, inputs: Artefacts, out: Path) -> Counts:
     """Write `base.json`: what the base is, its licence, its files' checksums, and a fingerprint of it all."""
-    base = load_base(section.model, section.seed, half=torch.bfloat16)  # looked at and not computed with
+    base = load_base(section.model, section.seed, half=torch.bfloat16)  # its numbers are not kept
     resolved = resolve(section.model)
     files = _checksums(resolved)
     embedding: Any = base.model.get_input_embeddings()

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from transformers.models.t5.modeling_t5 import T5Attention
 
 from luthier.models.attention import Kind, current, mix
+from luthier.models.blocks import rounded
 
 
 class PackedT5Attention(T5Attention):
@@ -36,8 +37,8 @@ class PackedT5Attention(T5Attention):
             states[0].view(states.shape[1], self.n_heads, -1) for states in self.projected(hidden_states, seen)
         )
         if position_bias is None and self.has_relative_attention_bias:
-            longest = boundaries.longest(kind)
-            position_bias = self.compute_bias(longest, longest)[0]
+            longest = rounded(boundaries.longest(kind))  # as wide as the blocks: one table for all layers
+            position_bias = self.compute_bias(longest, longest)[0].contiguous()
         drop = self.dropout if self.training else 0.0
         mixed = mix(query, key, value, kind, self.scaling, bias=position_bias, dropout=drop)
         return self.o(mixed.flatten(1)[None]), position_bias, None

@@ -79,7 +79,7 @@ def estimate(
     amounts = Amounts(
         steps=len(job.steps),
         tokens=int(job.steps.tokens.sum()),
-        seen=int(job.steps.tokens[job.steps.epochs > 0].sum()),
+        seen=max(int(job.steps.tokens.sum()) - int(job.lengths.sum()), 0),  # each row is new once, if it comes at all
         validations=cost.validations(len(job.steps), job.settings.validate_every),
         validation_tokens=int(lengths["validation"][validation].sum()),
         asked=min(len(validation), VALIDATION_ANSWERS) if asks else 0,

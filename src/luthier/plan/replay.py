@@ -17,7 +17,7 @@ from luthier.plan.probe import score_seconds, step_seconds
 
 def decision(job: Job, out: Path, validation: Shard) -> Decision:
     """Whether the training will keep the states of what is frozen, told by the free disk around `out`."""
-    return decide(job, out / ACTIVATIONS, validation, several=job.settings.placement.name != "one")
+    return decide(job, out / ACTIVATIONS, validation)
 
 
 def with_replay(job: Job, found: Decision, out: Path, validation: Shard, rates: Rates) -> Rates:

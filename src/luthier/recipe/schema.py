@@ -9,8 +9,8 @@ from pydantic import ConfigDict, Field, GetJsonSchemaHandler, ValidationError, f
 from pydantic_core import CoreSchema
 
 from luthier.recipe.explain import KeyedError
-from luthier.recipe.short import Short, either, one_entry, text, unnamed
-from luthier.recipe.values import Frozen, Named, Number, Rate, Share, SplitSize
+from luthier.recipe.short import Holding, Short, either, one_entry, text, unnamed
+from luthier.recipe.values import Frozen, Named, Number, Positive, Share, SplitSize
 
 Layout = Literal["auto", "prompt-completion", "messages", "sharegpt", "alpaca", "text"]
 STEP = 8192  # tokens of an optimiser step where nothing is said
@@ -81,7 +81,7 @@ class Split(_Documented):
 class Data(_Documented):
     """Stage 1."""
 
-    sources: Annotated[dict[str, Source], Short(unnamed)]
+    sources: Annotated[dict[str, Source], Short(unnamed), Field(json_schema_extra={"minProperties": 1})]
     """Where rows come from, by the name you give each; a plain string or a list serves too."""
     layout: Layout = "auto"
     """How a row is laid out; `auto` looks and says what it found."""
@@ -127,9 +127,9 @@ class Data(_Documented):
 class Budget(_Documented):
     """What the run may cost; a plan above it is refused before anything is trained."""
 
-    hours: Number | None = Field(default=None, gt=0)
+    hours: Positive | None = None
     """Wall-clock hours."""
-    usd: Number | None = Field(default=None, gt=0)
+    usd: Positive | None = None
     """US dollars at `usd_per_hour`."""
 
 
@@ -170,7 +170,7 @@ class Training(_Documented):
     """Peak learning rate."""
     layer_decay: Number = Field(default=1.0, gt=0, le=1)
     """What the learning rate of each layer is of that of the layer above it; embeddings count as the lowest layer."""
-    rates: dict[str, Rate] = {}
+    rates: dict[str, Positive] = {}
     """Factor of the learning rate where this text stands in a parameter's name: `{lora_B: 16}` is LoRA+."""
     schedule: Named = Named(name="cosine")
     """After the warm-up: cosine, linear, constant, wsd, inverse-sqrt, cosine-restarts; `{name: wsd, decay: 10%}`."""
@@ -225,7 +225,7 @@ class Training(_Documented):
 class Train(Training):
     """Stage 4: the settings common to all variants, and what each variant overrides."""
 
-    variants: dict[str, dict[str, Any]] = {}
+    variants: Annotated[dict[str, dict[str, Any]], Holding(Training)] = {}
     """Each is trained, evaluated and compared; default: one, named after its method."""
 
     @model_validator(mode="after")

@@ -6,12 +6,27 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import GetJsonSchemaHandler
+from pydantic import BaseModel, GetJsonSchemaHandler
 from pydantic_core import CoreSchema
 
 Schema = dict[str, Any]
-NUMBER = {"type": "string", "pattern": r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$", "description": "Such as 1e-4."}
-SHARE = {"type": "string", "pattern": r"^\d+(\.\d+)?\s*%$", "description": "Such as 5%."}
+
+# no number of a recipe is negative; a pattern cannot say every bound, and takes rather too much than too little
+_DIGITS, _PERCENT = r"(\d+\.?\d*|\.\d+)", r"(\d{1,2}(\.\d*)?|\.\d+)\s*%"
+_SMALL = rf"0*\.\d+|0+\.?|1(\.0*)?|{_DIGITS}[eE]-\d+"
+NUMBER = {"type": "string", "pattern": rf"^\+?{_DIGITS}([eE][+-]?\d+)?$", "description": "Such as 1e-4."}
+SHARE = {
+    "type": "string",
+    "pattern": rf"^({_SMALL}|{_PERCENT}|100(\.0*)?\s*%)$",
+    "description": "Such as 5% or 1e-2.",
+}
+SIZE = {
+    "anyOf": [
+        {"type": "integer", "minimum": 0, "description": "Rows."},
+        {"type": "number", "minimum": 0, "exclusiveMaximum": 1, "description": "A share of the rows."},
+        {"type": "string", "pattern": rf"^{_PERCENT}$|(^|[^%])$", "description": "Such as 5%, or a source."},
+    ]
+}
 
 
 @dataclass(frozen=True)
@@ -23,6 +38,17 @@ class Short:
     def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> Schema:
         """Either the full form or a short one."""
         return either(handler(core), self.forms)
+
+
+@dataclass(frozen=True)
+class Holding:
+    """An annotation: a mapping whose values hold keys of `model`, each of which may be left out."""
+
+    model: type[BaseModel]
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> Schema:
+        """The mapping, with the schema of the model for its values."""
+        return {**handler(core), "additionalProperties": handler(self.model.__pydantic_core_schema__)}
 
 
 def either(full: Schema, forms: Callable[[Schema], list[Schema]]) -> Schema:
@@ -46,6 +72,6 @@ def one_entry(full: Schema) -> list[Schema]:
 
 
 def unnamed(full: Schema) -> list[Schema]:
-    """The values of a mapping without their keys: one alone, or a list."""
-    value = full["additionalProperties"]
-    return [value, {"type": "array", "items": value}]
+    """The values of a mapping without their keys: the place of one alone, or a list."""
+    listed = {"type": "array", "items": full["additionalProperties"], "minItems": 1}
+    return [{"type": "string", "description": "The place of a single one."}, listed]

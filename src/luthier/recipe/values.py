@@ -11,12 +11,13 @@ from pydantic import (
     ConfigDict,
     Field,
     GetJsonSchemaHandler,
+    WithJsonSchema,
     model_serializer,
     model_validator,
 )
 from pydantic_core import CoreSchema
 
-from luthier.recipe.short import NUMBER, SHARE, Short, either, said, text
+from luthier.recipe.short import NUMBER, SHARE, SIZE, Short, either, said, text
 
 
 def parse_share(value: Any) -> Any:
@@ -56,11 +57,11 @@ def _split_size(value: Any) -> Any:
 
 
 # bounds stand before the validator, or pydantic leaves them out of the JSON Schema
-_Positive, _Part, _Finite = Field(gt=0), Field(ge=0, le=1), Field(allow_inf_nan=False)
+_Above, _Part, _Finite = Field(gt=0), Field(ge=0, le=1), Field(allow_inf_nan=False)
 Number = Annotated[float, BeforeValidator(parse_number), _Finite, Short(said(NUMBER))]
-Rate = Annotated[float, _Positive, BeforeValidator(parse_number), _Finite, Short(said(NUMBER))]
+Positive = Annotated[float, _Above, BeforeValidator(parse_number), _Finite, Short(said(NUMBER))]
 Share = Annotated[float, _Part, BeforeValidator(parse_share), _Finite, Short(said(SHARE))]
-SplitSize = Annotated[int | float | str, BeforeValidator(_split_size)]
+SplitSize = Annotated[int | float | str, BeforeValidator(_split_size), WithJsonSchema(SIZE)]
 
 
 class Frozen(BaseModel):

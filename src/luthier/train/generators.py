@@ -41,12 +41,13 @@ def restore(checkpoint: Path, body: dict[str, Any], job: Job) -> None:
     version, keys, gauss = body["python_rng"]
     random.setstate((version, tuple(keys), gauss))
     np.random.set_state(tuple(body["numpy_rng"]))
-    alike = [_file_of(rank) for rank in (range(world.size) if world.cuts else (world.rank,))]
-    if not all((checkpoint / name).is_file() for name in alike):
+    alike = range(world.size) if world.cuts else (world.rank,)  # those that must draw the same
+    found = [load_file(path) for rank in alike if (path := checkpoint / _file_of(rank)).is_file()]
+    if len(found) < len(alike) or any(not torch.equal(one["cpu"], found[0]["cpu"]) for one in found):
         fresh = np.random.default_rng([job.seed, world.share, body["state"]["step"]])
         torch.manual_seed(int(fresh.integers(2**62)))
         return
-    for name, tensor in load_file(checkpoint / _file_of(world.rank)).items():
+    for name, tensor in found[alike.index(world.rank)].items():
         if name == "cpu":
             torch.set_rng_state(tensor)
         elif int(name.split(":")[1]) < torch.cuda.device_count():

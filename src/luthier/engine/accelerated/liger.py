@@ -84,7 +84,7 @@ class LigerAttention:
 
         Queries of some rows, and heads of which a part is turned, go without the kernel, which asks for whole ones.
         """
-        if len(query) != len(key) or there[0].shape[-1] != query.shape[-1]:
+        if at[0] is not there[0] or there[0].shape[-1] != query.shape[-1]:
             return super().turned(query, at, key, there)  # pyright: ignore[reportAttributeAccessIssue]
         states = (part.transpose(0, 1)[None] for part in (query, key))
         both = explicit(_kernels().LigerRopeFunction, *states, *(part[None] for part in there))

@@ -56,17 +56,15 @@ class Reuse:
     validation: Around = computed
 
 
-def decide(job: Job, folder: Path, validation: Shard, begun: bool = False, several: bool | None = None) -> Decision:
+def decide(job: Job, folder: Path, validation: Shard, begun: bool = False) -> Decision:
     """Whether the states of what is frozen are kept in `folder`.
 
-    A training that has `begun` does as it did before, however full the disk is by now. `several`: whether processes
-    train together; default: whether they do in this job.
+    A training that has `begun` does as it did before, however full the disk is by now.
     """
     part = frozen_part(job.computation.trainable)
     if part is None:
         return Decision("something trains in the lowest layer")
-    several = job.computation.world.group is not None if several is None else several
-    problem = _refused(job, part, several)
+    problem = _refused(job, part)
     if problem is None and begun and not folder.is_dir():
         problem = "so it was when this training began"
     form = None if problem else form_of(job, part)
@@ -110,7 +108,7 @@ def kept(job: Job, decision: Decision, folder: Path, validation: Shard) -> Itera
         yield Reuse(*contexts)
 
 
-def _refused(job: Job, part: Part, several: bool) -> str | None:
+def _refused(job: Job, part: Part) -> str | None:
     """Why the part's states are not worth keeping, or not the same in every epoch; None where they are."""
     if job.settings.cache_activations == "off":
         return "train.cache_activations is off"
@@ -118,7 +116,7 @@ def _refused(job: Job, part: Part, several: bool) -> str | None:
         return "no row is seen twice"
     if part.share < PAYS:
         return f"{part.share:.0%} of the layers, and less than a third saves little"
-    if several:
+    if job.several:
         return "several processes train together"
     rows = job.steps[0][1][:LOOKED_AT]
     drawn = examples(job, job.shard, rows, epoch=0)

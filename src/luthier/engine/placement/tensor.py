@@ -108,8 +108,8 @@ def cuts(model: PreTrainedModel, count: int) -> Iterator[tuple[nn.Module, str]]:
         pieces = list(_linear(module, style))
         if not pieces:
             raise UserError(
-                f"{KEY}: tensor cuts up plain linear layers, alone or beside LoRA, and {name} is a "
-                f"{type(module).__name__}: write {KEY}: fsdp"
+                f"{KEY}: tensor cuts up plain linear layers, alone or beside plain LoRA, and {name} is more than "
+                f"that (quantised, or DoRA): write {KEY}: fsdp, or take plain LoRA"
             )
         for layer in pieces:
             width = layer.out_features if style == COLUMNS else layer.in_features
