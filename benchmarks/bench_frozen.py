@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -134,15 +135,17 @@ def compare(folder: Path, precision: str, top: int) -> dict[str, Any]:
 
 
 def main(smoke: bool = False) -> None:
-    """Both precisions; `smoke`: a small model and few rows, to see that it runs, and nothing is written."""
-    width, layers, vocabulary, rows = (64, 4, 500, 16) if smoke else (512, 8, 32_000, ROWS)
+    """Both vocabularies and precisions; `smoke`: a small model, to see that it runs, and nothing is written."""
+    width, layers, vocabularies, rows = (64, 4, (500,), 16) if smoke else (512, 8, (32_000, 8_000), ROWS)
     top = layers // 4
     results = {}
-    with tempfile.TemporaryDirectory() as name, tuned(torch.device("cpu")):
-        furnish(Path(name), width, layers, vocabulary, rows)
-        for precision in ("fp32", "bf16"):
-            results[precision] = compare(Path(name), precision, top)
-            print(precision, results[precision], flush=True)
+    with tuned(torch.device("cpu")):
+        for vocabulary, precision in product(vocabularies, ("fp32", "bf16")):
+            with tempfile.TemporaryDirectory() as name:
+                furnish(Path(name), width, layers, vocabulary, rows)
+                cell = f"vocabulary {vocabulary:,}, {precision}"
+                results[cell] = compare(Path(name), precision, top)
+                print(cell, results[cell], flush=True)
         threads = torch.get_num_threads()
     if smoke:
         return
