@@ -106,10 +106,10 @@ def test_whatever_the_compiler_says_the_training_goes_on(furnished, monkeypatch)
     assert [type(layer) for layer in job.base.model.modules()] == before
 
 
-@pytest.mark.parametrize("placement", ["fsdp", "tensor"])
-def test_what_several_will_train_is_not_compiled(furnished, placement):
+@pytest.mark.parametrize(("family", "placement"), [("gpt2", "fsdp"), ("llama", "tensor")])
+def test_what_several_will_train_is_not_compiled(furnished, family, placement):
     """The plan builds the job alone, and says what they will do."""
-    folder = furnished("gpt2")
+    folder = furnished(family)
     job = toy.job_of(folder, section(folder, compile="auto", placement={"name": placement, "processes": 2}))
     assert "several processes" in expected(job, 3600.0).why
 

@@ -100,12 +100,23 @@ def test_processes_with_the_same_rows_draw_the_same_dropout(furnished, tmp_path,
     ("family", "count", "said"),
     [
         ("bloom", 2, r"cuts up the layers of llama, .*, not of a bloom: write train\.placement: fsdp"),
-        ("llama", 4, r"4 do not divide the 2 heads of num_key_value_heads: write a divisor of 2"),
+        (
+            "llama",
+            4,
+            r"4 do not divide 4 heads, 2 heads of keys and values and .*: write 2 or train\.placement: fsdp",
+        ),
     ],
 )
 def test_a_model_that_does_not_fit_is_refused(family, count, said):
     with pytest.raises(UserError, match=said):
         list(cuts(toy_model(family), count))
+
+
+def test_the_plan_says_so_before_another_variant_has_trained(furnished):
+    """A job that is built alone, as the plan builds it, is refused already."""
+    folder = furnished("gpt2")
+    with pytest.raises(UserError, match="cuts up the layers of llama"):
+        toy.job_of(folder, toy.section(folder, placement="tensor"))
 
 
 def test_what_stands_beside_a_matrix_and_cannot_be_cut_is_refused():

@@ -136,7 +136,9 @@ def _prepared(
     half = DTYPES.get(precision) if method.adapter else None  # beside an adapter nothing of the base trains
     base = load_base(model, seed, str(device) if world.device is None else "cpu", half)
     trainable = method.prepare(base.model, method.config(**settings.method.options), seed)
-    if PLACEMENTS[settings.placement.name].cuts:
+    placement = PLACEMENTS[settings.placement.name]
+    placement.fits(base.model, placement.config(**settings.placement.options))
+    if placement.cuts:
         acceleration = Acceleration({}, CUT)
     else:
         with widened(base.model):

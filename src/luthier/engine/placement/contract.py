@@ -8,9 +8,14 @@ from typing import Any
 
 import torch
 from pydantic import BaseModel
+from transformers import PreTrainedModel
 
 from luthier.methods.contract import Trainable
 from luthier.recipe.schema import Training
+
+
+def _any_model(model: PreTrainedModel, config: Any) -> None:
+    pass
 
 
 @dataclass(frozen=True)
@@ -22,7 +27,8 @@ class Placement:
     that kind, where `started` is how many a launcher has started already, 0 if none has; it raises UserError where
     they do not fit this machine. `place(trainable, config, device)` puts a trainable, in place, onto the devices of
     all of them, and gives it with the parameters that it now has. `cuts`: each computes with a part of every layer,
-    so that all must read the same rows; else each reads its share of them.
+    so that all must read the same rows; else each reads its share of them. `fits(model, config)` raises UserError
+    where a model, made ready for training, cannot be placed so: asked wherever a job is built, be it for a plan.
     """
 
     config: type[BaseModel]
@@ -30,3 +36,4 @@ class Placement:
     processes: Callable[[Any, int, torch.device], int]
     place: Callable[[Trainable, Any, torch.device], Trainable]
     cuts: bool = False
+    fits: Callable[[PreTrainedModel, Any], None] = _any_model

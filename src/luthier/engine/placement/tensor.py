@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import partial
+from math import gcd
 from typing import Any
 
 import torch
@@ -70,7 +71,7 @@ def place(trainable: Trainable, config: TensorParallel, device: torch.device) ->
     model, count = trainable.model, dist.get_world_size()
     headwise = {id(p) for p in of_heads(model)}
     partly = {name for name, p in model.named_parameters() if id(p) in headwise}
-    pieces = list(cuts(model, count))
+    pieces = cuts(model, count)
     mesh = init_device_mesh(device.type, (count,))
     for layer, style in pieces:
         if style == COLUMNS:
@@ -88,7 +89,12 @@ def place(trainable: Trainable, config: TensorParallel, device: torch.device) ->
     return replace(trainable, parameters={name: now[name] for name in trainable.parameters})
 
 
-def cuts(model: PreTrainedModel, count: int) -> Iterator[tuple[nn.Module, str]]:
+def fits(model: PreTrainedModel, config: TensorParallel) -> None:
+    """Whether a model can be cut into as many parts as the recipe says. Errors: UserError where not, as of `cuts`."""
+    cuts(model, config.processes or 1)
+
+
+def cuts(model: PreTrainedModel, count: int) -> list[tuple[nn.Linear, str]]:
     """The linear layers that are cut into `count` parts, each with its style.
 
     Errors: UserError where the family has no plan, heads or widths do not divide, or a method has put something there
@@ -99,9 +105,21 @@ def cuts(model: PreTrainedModel, count: int) -> Iterator[tuple[nn.Module, str]]:
         raise UserError(
             f"{KEY}: tensor cuts up the layers of {', '.join(FAMILIES)}, not of a {family}: write {KEY}: fsdp"
         )
-    for name in HEADS:
-        if (heads := getattr(model.config, name)) % count:
-            raise UserError(f"{KEY}.processes: {count} do not divide the {heads} heads of {name}: {_fewer(heads)}")
+    found = list(_pieces(model))
+    heads, shared = (getattr(model.config, name) for name in HEADS)
+    widths = sorted({layer.out_features if style == COLUMNS else layer.in_features for layer, style in found})
+    common = gcd(heads, shared, *widths)
+    if common % count:
+        counts = [str(number) for number in range(2, common + 1) if common % number == 0]
+        raise UserError(
+            f"{KEY}.processes: {count} do not divide {heads} heads, {shared} heads of keys and values and widths of "
+            f"{', '.join(map(str, widths))}: write {' or '.join([*counts, f'{KEY}: fsdp'])}"
+        )
+    return found
+
+
+def _pieces(model: PreTrainedModel) -> Iterator[tuple[nn.Linear, str]]:
+    """What is cut, with its style, into however many parts."""
     for name, style, module in _planned(model):
         if style == HEADWISE:
             continue
@@ -111,13 +129,7 @@ def cuts(model: PreTrainedModel, count: int) -> Iterator[tuple[nn.Module, str]]:
                 f"{KEY}: tensor cuts up plain linear layers, alone or beside plain LoRA, and {name} is more than "
                 f"that (quantised, or DoRA): write {KEY}: fsdp, or take plain LoRA"
             )
-        for layer in pieces:
-            width = layer.out_features if style == COLUMNS else layer.in_features
-            if width % count:
-                raise UserError(
-                    f"{KEY}.processes: {count} do not divide the width {width} of {name}: {_fewer(width)}"
-                )
-            yield layer, style
+        yield from ((layer, style) for layer in pieces)
 
 
 def of_heads(model: PreTrainedModel) -> list[nn.Parameter]:
@@ -148,10 +160,6 @@ def _sum(layer: nn.Module, inputs: Any, output: DTensor) -> Tensor:
     return output.full_tensor()
 
 
-def _fewer(number: int) -> str:
-    return f"write a divisor of {number}, or {KEY}: fsdp"
-
-
 def _added_up(gradient: Tensor, group: dist.ProcessGroup, share: float) -> Tensor:
     """The sum of all processes' gradients times `share`: of a whole module their mean, the same bits for all."""
     total = gradient.contiguous().clone()
@@ -159,4 +167,4 @@ def _added_up(gradient: Tensor, group: dist.ProcessGroup, share: float) -> Tenso
     return total if share == 1 else total * share
 
 
-TENSOR = Placement(TensorParallel, lacking, processes, place, cuts=True)
+TENSOR = Placement(TensorParallel, lacking, processes, place, cuts=True, fits=fits)
