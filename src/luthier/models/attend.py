@@ -116,7 +116,7 @@ def _block_gradients(
     for stretch in block.stretches:
         shares, drop = next(kept), next(kept)
         asked, seen, read = _parts(stretch, block, q, k, v)
-        (given,) = _queries(stretch, block, g)
+        given = _queries(stretch, block, g)
         if shares is None:
             shares = _shares(asked, seen, stretch, bias, heads)
         d_shares = torch.bmm(given, read.transpose(1, 2))
@@ -136,15 +136,13 @@ def _block_gradients(
 
 def _parts(stretch: Stretch, block: Block, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The queries, keys and values of a stretch, each contiguous."""
-    (asked,) = _queries(stretch, block, q)
-    return asked, k[:, stretch.keys].contiguous(), v[:, stretch.keys].contiguous()
+    return _queries(stretch, block, q), k[:, stretch.keys].contiguous(), v[:, stretch.keys].contiguous()
 
 
-def _queries(stretch: Stretch, block: Block, *grids: Tensor) -> Iterator[Tensor]:
-    """The stretch of each grid (K n, b G, D) of queries."""
-    for grid in grids:
-        each = grid.shape[1] // block.queries.length
-        yield grid[:, stretch.queries.start * each : stretch.queries.stop * each].contiguous()
+def _queries(stretch: Stretch, block: Block, grid: Tensor) -> Tensor:
+    """The stretch of a grid (K n, b G, D) of queries."""
+    each = grid.shape[1] // block.queries.length
+    return grid[:, stretch.queries.start * each : stretch.queries.stop * each].contiguous()
 
 
 def _joined(rows: list[Tensor]) -> Tensor:

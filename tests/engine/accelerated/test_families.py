@@ -105,21 +105,26 @@ def prepared(family: str, method: str):
     return model, trainable
 
 
+def assert_the_same(found, expected):
+    """Loss and gradients; those that are small beside the whole, to a part of the whole."""
+    (loss, gradients), (expected_loss, wanted) = found, expected
+    assert loss == pytest.approx(expected_loss, rel=1e-5)
+    assert gradients.keys() == wanted.keys()
+    whole = torch.stack([g.norm() for g in wanted.values()]).norm()
+    for name, value in wanted.items():
+        assert (gradients[name] - value).norm() <= 1e-5 * max(value.norm(), 1e-2 * whole), name
+
+
 @pytest.mark.parametrize("method", ["lora", "full"])
 @pytest.mark.parametrize("family", LORA)
 def test_loss_and_gradients_are_those_of_the_own_blocks(family, method):
     model, trainable = prepared(family, method)
-    expected_loss, expected = measured(model, trainable)
+    expected = measured(model, trainable)
     before = {name: parameter.detach().clone() for name, parameter in trainable.parameters.items()}
     found = accelerate(model, packs=True)
     assert set(found.blocks) == LORA[family] - (set() if method == "lora" else {"FastLora"})
     assert all(torch.equal(parameter, before[name]) for name, parameter in trainable.parameters.items())
-    loss, gradients = measured(model, trainable)
-    assert loss == pytest.approx(expected_loss, rel=1e-5)
-    assert gradients.keys() == expected.keys()
-    whole = torch.stack([g.norm() for g in expected.values()]).norm()
-    for name, value in expected.items():
-        assert (gradients[name] - value).norm() <= 1e-5 * max(value.norm(), 1e-2 * whole), name
+    assert_the_same(measured(model, trainable), expected)
 
 
 def test_a_model_without_accelerated_blocks_keeps_its_own():

@@ -38,7 +38,6 @@ from luthier.recipe.values import Frozen
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma3_text")
 COLUMNS, ROWS = "colwise", "rowwise"  # what goes out is cut, and what comes in
 HEADWISE = "replicated_with_grad_allreduce"  # a whole module that each process gives the heads it has
-HEADS = ("num_attention_heads", "num_key_value_heads")
 
 
 class TensorParallel(Frozen):
@@ -106,7 +105,7 @@ def cuts(model: PreTrainedModel, count: int) -> list[tuple[nn.Linear, str]]:
             f"{KEY}: tensor cuts up the layers of {', '.join(FAMILIES)}, not of a {family}: write {KEY}: fsdp"
         )
     found = list(_pieces(model))
-    heads, shared = (getattr(model.config, name) for name in HEADS)
+    heads, shared = model.config.num_attention_heads, model.config.num_key_value_heads
     widths = sorted({layer.out_features if style == COLUMNS else layer.in_features for layer, style in found})
     common = gcd(heads, shared, *widths)
     if common % count:
